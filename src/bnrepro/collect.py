@@ -1,0 +1,131 @@
+"""Finished runs on disk -> one tidy frame with its provenance: the only way from outputs/ into results/."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+# (pandas' hints give every selection a union of table, column and scalar)
+
+METRICS = {
+    r"train/loss": "cross-entropy, mean of the training steps since the previous row",
+    r"(test|val)/loss": "cross-entropy over the split (BN: moving averages)",
+    r"(test|val)/accuracy": "share of the split classified correctly, 0 to 1 (BN: moving averages)",
+    r"(test|val)/(loss|accuracy)_population": "with population statistics (Algorithm 2), last step only",
+    r"probe/hidden\d+/(typical|all)/p(15|50|85)": "percentile of a nonlinearity's input; one unit, or all",
+    r"diverged_at": "first step whose loss was not finite; absent where it always was",
+}
+KEYS = ["experiment", "variant", "seed", "step", "name", "value"]
+ALWAYS = [
+    "data.batch_size",
+    "data.holdout",
+    "data.name",
+    "model.init_std",
+    "optim.lr",
+    "regime",
+    "train.steps",
+]
+# How a run was carried out, not what was run. Never a column: no path or machine enters what is published.
+NOT_HYPERPARAMETERS = re.compile(
+    r"experiment|variant|seeds|output|data\.root|(record|hydra)\b.*"
+    r"|train\.(device|compile|drive|workers|checkpoint_seconds)"
+)
+
+
+class MissingData(ValueError):
+    """The run, file or rows that a table, figure or claim needs are not there (yet)."""
+
+
+class Collected(NamedTuple):
+    frame: pd.DataFrame
+    provenance: list[dict[str, Any]]  # one entry per finished run: run, config, provenance
+    unfinished: list[str]  # "baseline/lr0.1-1a2b (interrupted)": skipped
+
+
+def collect(runs_dir: Path) -> Collected:
+    """All finished runs below `runs_dir` (outputs/<experiment>) as one tidy frame.
+
+    Raises MissingData if no run is finished, and ValueError naming the place for an undeclared name, an
+    unreadable table, or two runs with the same hyperparameters and seed.
+    """
+    tables, provenance, unfinished = [], [], []
+    for config_file in sorted(Path(runs_dir).glob("**/config.yaml")):
+        run = config_file.parent
+        where = run.relative_to(runs_dir).as_posix()
+        state, details = _read_status(run / "run.json")
+        if state != "finished":
+            unfinished.append(f"{where} ({state})")
+            continue
+        config = _read_config(config_file)
+        settings = {key: value for key, value in config.items() if not NOT_HYPERPARAMETERS.fullmatch(key)}
+        identity = {"experiment": config["experiment"], "variant": config["variant"]}
+        tables.append(_read_table(run / "table.csv").assign(**identity, **settings, _run=where))
+        seeds = sorted(map(int, tables[-1]["seed"].unique()))
+        provenance.append(
+            {"run": where, **identity, "seeds": seeds, "config": settings, "provenance": details}
+        )
+    if not tables:
+        skipped = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
+        raise MissingData(f"no finished run in {runs_dir}{skipped}")
+    frame = pd.concat(tables, ignore_index=True)
+    settings = sorted(set(frame.columns) - {*KEYS, "_run"})
+    twice = frame.duplicated([*KEYS[:-1], *settings], keep=False)
+    if twice.any():
+        runs = ", ".join(frame.loc[twice, "_run"].unique())
+        raise ValueError(f"{runs_dir}: the same hyperparameters, seed and step twice, in {runs}")
+    columns = [c for c in settings if c in ALWAYS or frame[c].nunique(dropna=False) > 1]
+    return Collected(frame[KEYS + columns], provenance, unfinished)
+
+
+def _read_status(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        status = json.loads(path.read_text())
+        return status["state"], status.get("provenance", {})
+    except (OSError, ValueError, KeyError):
+        return "no readable run.json", {}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The nested YAML file as {'optim.lr': 0.1, ...}; a list becomes its JSON text."""
+    import yaml  # only collecting needs it; tables, figures and claims run without
+
+    flat = pd.json_normalize(yaml.safe_load(path.read_text()), sep=".").to_dict("records")[0]
+    return {str(k): json.dumps(v) if isinstance(v, list | dict) else v for k, v in flat.items()}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    types: Any = {"seed": "int64", "step": "int64", "name": "str", "value": "float64"}
+    try:
+        table = pd.read_csv(path, dtype=types, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable table ({str(error).strip()})") from None
+    if list(table.columns) != list(types):
+        raise ValueError(f"{path}: the header is not {','.join(types)}")
+    known = [re.compile(pattern) for pattern in METRICS]
+    unknown = [str(n) for n in table["name"].unique() if not any(p.fullmatch(str(n)) for p in known)]
+    if unknown:
+        raise ValueError(f"{path}: not declared in bnrepro.collect.METRICS: {', '.join(unknown)}")
+    return table
+
+
+def save(collected: Collected, stem: Path) -> list[Path]:
+    """Writes <stem>.parquet and <stem>.json (provenance), each whole or not at all; returns their paths."""
+    table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    part = table.with_name(table.name + ".part")
+    collected.frame.to_parquet(part, index=False, compression="zstd")
+    os.replace(part, table)
+    write_text(notes, json.dumps(collected.provenance, indent=1) + "\n")
+    return [table, notes]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, its folder included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)

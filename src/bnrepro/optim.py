@@ -1,0 +1,37 @@
+"""Stochastic gradient descent with momentum, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bnrepro.config import OptimConfig
+
+Tensors = dict[str, Tensor]
+
+
+def learning_rates(cfg: OptimConfig, start: int, stop: int) -> Tensor:
+    """The rates of steps start..stop-1, shape (stop - start,), float32; step 0 has lr * lr_scale."""
+    step = torch.arange(start, stop, dtype=torch.float64)
+    match cfg.schedule:
+        case "exponential":
+            factor = cfg.decay ** (step / cfg.decay_steps)
+        case "step":
+            factor = cfg.decay ** torch.floor(step / cfg.decay_steps)
+        case _:
+            factor = torch.ones_like(step)
+    return (cfg.lr * cfg.lr_scale * factor).float()
+
+
+def sgd_(params: Tensors, grads: Tensors, velocity: Tensors, lr: Tensor, cfg: OptimConfig) -> None:
+    """Update params (and velocity, if momentum > 0) in place, as torch.optim.SGD does.
+
+    g = grad + weight_decay * p;  v = momentum * v + g;  p = p - lr * v
+    """
+    for name, p in params.items():
+        g = grads[name]
+        if cfg.weight_decay:
+            g = g + cfg.weight_decay * p
+        if cfg.momentum:
+            g = velocity[name].mul_(cfg.momentum).add_(g)
+        p.sub_(lr * g)

@@ -1,0 +1,159 @@
+"""S seeds of one configuration behind one face: one tensor axis, several ways to drive it.
+
+The state of all replicas is one dictionary of tensors with a leading axis S. What differs is who steps it:
+
+    Replicas   one replica after another, each compiled step on one thread: the drive of a single CPU core
+               (stacking is slower there, since a single replica fits the second-level cache)
+    Forked     the same, with the replicas shared out among processes, one core each (drives.py)
+    Stacked    all replicas in one vmapped step, on CUDA captured as a CUDA graph (drives.py)
+
+Every replica ends as it would alone, whatever the drive and whatever happens to the others.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bnrepro.config import Config
+from bnrepro.data import Dataset, batch_indices
+from bnrepro.evaluate import evaluate, training_batches
+from bnrepro.models import MLP
+from bnrepro.norm import normalization_layers, population_statistics
+from bnrepro.optim import Tensors, learning_rates
+from bnrepro.probe import distribution, histogram, typical_unit
+from bnrepro.step import compiled_step, make_step, why_not_compile
+
+Measures = tuple[dict[str, float], dict[str, tuple[list[int], list[float]]]]
+PREFETCH = 50  # steps whose images are gathered at once: 2.4 MB of bytes at batch 60
+PROBE_BATCHES = 10
+
+
+class Replicas:
+    """State and measurements of S replicas, one process.
+
+    params, buffers, velocity: {name: (S, ...)}; diverged_at (S,) int64, -1 while all losses were finite.
+    """
+
+    def __init__(self, cfg: Config, data: Dataset, device: torch.device) -> None:
+        self.cfg, self.data, self.device = cfg, data.to(device), device
+        self.step_no = 0
+        models = [MLP(cfg.model).reset(seed) for seed in cfg.seeds]
+        self.layer, self.units = f"hidden{cfg.model.depth}", [typical_unit(m.hidden[-1].weight) for m in models]
+        self.params = _stack([dict(m.named_parameters()) for m in models], device)
+        self.buffers = _stack([dict(m.named_buffers()) for m in models], device)
+        self.velocity = {k: torch.zeros_like(v) for k, v in self.params.items() if cfg.optim.momentum}
+        self.diverged_at = torch.full((len(models),), -1)
+        self._shell = MLP(cfg.model).to(device)  # any replica as a module, see `module`
+        self.eager_because = why_not_compile(cfg, device)
+        self._step = self._make_step(compiled=self.eager_because is None)
+
+    def __len__(self) -> int:
+        return len(self.cfg.seeds)
+
+    def replica(self, s: int) -> tuple[Tensors, Tensors, Tensors]:
+        """params, buffers, velocity of replica s as views: writing to them writes to the stack."""
+        params, buffers, velocity = (
+            {k: v[s] for k, v in part.items()} for part in (self.params, self.buffers, self.velocity)
+        )
+        return params, buffers, velocity
+
+    def module(self, s: int) -> MLP:
+        """Replica s as an ordinary module in evaluation mode: one shared object, overwritten by the next call."""
+        params, buffers, _ = self.replica(s)
+        self._shell.load_state_dict({**params, **buffers})
+        return self._shell.eval()
+
+    def advance(self, stop: int, measure: bool = True) -> list[Measures]:
+        """Train every replica up to step `stop`, then measure it (see `measure`)."""
+        start, self.step_no = self.step_no, stop
+        return [self.advance_one(s, start, stop, measure) for s in range(len(self))]
+
+    def advance_one(self, s: int, start: int, stop: int, measure: bool = True) -> Measures:
+        """Train replica s over steps start..stop-1. A diverged replica stays as it is."""
+        losses = torch.full((stop - start,), torch.nan)
+        params, buffers, velocity = self.replica(s)
+        for begin in range(start, stop, PREFETCH) if self.diverged_at[s] < 0 else ():
+            end = min(begin + PREFETCH, stop)
+            rows, labels, rates, keys = self._batches(s, begin, end)
+            for t in range(end - begin):
+                losses[begin - start + t] = self._step(
+                    params, buffers, velocity, rows[t], labels[t], rates[t], keys[t]
+                )
+        return self._report(s, start, stop, losses, measure)
+
+    def measure(self, s: int, last: bool = False) -> Measures:
+        """What is recorded of replica s at a grid step: loss and accuracy of the split, and the probe."""
+        values, histograms = evaluate(self.module(s), self.data), {}
+        if self.cfg.eval.probe:
+            u = self._probed(s)
+            values |= distribution(self.layer, u, self.units[s])
+            if self.cfg.record.wandb != "off" and self.cfg.record.histograms:
+                histograms[f"probe/{self.layer}/histogram"] = histogram(u)
+        if last and self.cfg.model.norm != "none":
+            model = self.module(s)
+            batches = training_batches(self.data, self.cfg.data.batch_size, self.cfg.seeds[s])
+            population_statistics(model, batches)
+            values |= evaluate(model, self.data, "_population")
+        return values, histograms
+
+    def state_dict(self) -> dict:
+        names = ("params", "buffers", "velocity", "diverged_at", "step_no")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Copy a saved state into this one's tensors, in place: processes may share them."""
+        for part in ("params", "buffers", "velocity"):
+            for name, tensor in getattr(self, part).items():
+                tensor.copy_(state[part][name])
+        self.diverged_at.copy_(state["diverged_at"])
+        self.step_no = state["step_no"]
+
+    def close(self) -> None:
+        """Give back what the drive holds: processes, graphs."""
+
+    def _make_step(self, compiled: bool):
+        if compiled:
+            return compiled_step(self.cfg, self.data.scale)
+        return make_step(self.cfg.model, self.cfg.optim, self.data.scale)
+
+    def _batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of K = stop - start steps: rows (K, m, 784) uint8, labels (K, m), rates (K,), dropout keys (K, 2)."""
+        index = batch_indices(self.cfg.seeds[s], len(self.data.images), self.cfg.data.batch_size, start, stop)
+        index = index.to(self.device)
+        rows = self.data.images.index_select(0, index.flatten()).view(*index.shape, -1)
+        rates = learning_rates(self.cfg.optim, start, stop).to(self.device)
+        return rows, self.data.labels[index], rates, self._keys(s, start, stop)
+
+    def _keys(self, s: int, start: int, stop: int) -> Tensor:
+        steps = torch.arange(start, stop, device=self.device)
+        return torch.stack([torch.full_like(steps, self.cfg.seeds[s]), steps], dim=1)
+
+    def _report(self, s: int, start: int, stop: int, losses: Tensor, measure: bool) -> Measures:
+        """Note divergence in losses (K,) of steps start..stop-1; the measures of replica s at step `stop`."""
+        values: dict[str, float] = {"train/loss": losses.double().mean().item()} if stop > start else {}
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad) and self.diverged_at[s] < 0:
+            self.diverged_at[s] = start + int(bad[0])
+            values["diverged_at"] = float(self.diverged_at[s])
+        if not measure:
+            return values, {}
+        measured, histograms = self.measure(s, last=stop == self.cfg.train.steps)
+        return values | measured, histograms
+
+    @torch.no_grad()
+    def _probed(self, s: int) -> Tensor:
+        """Inputs of the last hidden nonlinearity, (10 m, width), on the seed's first 10 training mini-batches.
+
+        As in the paper the network is in training mode: each mini-batch is normalized by its own statistics.
+        Dropout is off, and what the running statistics become here is thrown away with the module.
+        """
+        model = self.module(s)
+        for layer in normalization_layers(model):
+            layer.train()
+        batches = training_batches(self.data, self.cfg.data.batch_size, self.cfg.seeds[s], PROBE_BATCHES)
+        return torch.cat([model(x)[1][self.layer] for x in batches])
+
+
+def _stack(states: list[Tensors], device: torch.device) -> Tensors:
+    return {k: torch.stack([s[k].detach() for s in states]).to(device) for k in states[0]}

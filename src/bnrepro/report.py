@@ -1,0 +1,75 @@
+"""Numbers -> Markdown: the table of Figure 1, and the scorecard as a file and as the README's block."""
+
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (pandas' hints for read_csv refuse a plain dict of types)
+
+BEGIN, END = "<!-- scorecard -->", "<!-- /scorecard -->"
+FORMS = {  # unit: factor, format, what follows the value
+    "accuracy": (100, "{:.2f}", "%"),
+    "points": (100, "{:+.2f}", " points"),
+    "steps": (1, "{:,.0f}", ""),
+    "ratio": (1, "{:.2f}", ""),
+    "error": (1, "{:.1e}", ""),
+}
+
+
+def format_interval(unit: str, value: float, low: float = np.nan, high: float = np.nan) -> str:
+    """97.85% [97.70, 98.00]: without bounds where they are NaN; infinitely many steps are "never"."""
+    if np.isnan(value):
+        return "–"
+    factor, form, suffix = FORMS[unit]
+    shown = ["never" if np.isinf(v) else form.format(v * factor) for v in (value, low, high)]
+    bounds = "" if np.isnan(low) else f" [{shown[1]}, {shown[2]}]"
+    return shown[0] + (suffix if np.isfinite(value) else "") + bounds
+
+
+def figure1_markdown(table: pd.DataFrame) -> str:
+    """The table of `results.figure1_table`."""
+    lines = ["| quantity | arm | value [95% interval] | seeds |", "|---|---|---|---|"]
+    for row in table.to_dict("records"):
+        value = format_interval(row["unit"], row["value"], row["low"], row["high"])
+        never = f" ({row['censored']} never)" if row["censored"] else ""
+        lines.append(f"| {row['quantity']} | {row['arm']} | {value} | {row['n']}{never} |")
+    return "\n".join(lines) + "\n"
+
+
+def scorecard_csv(card: pd.DataFrame) -> str:
+    """Six significant digits, so that rounding in the last place of a double does not change the file."""
+    return card.to_csv(index=False, float_format="%.6g")
+
+
+def read_scorecard(text: str) -> pd.DataFrame:
+    words = dict.fromkeys(
+        ["claim", "statement", "verdict", "config", "notebook", "measure", "unit", "note"], str
+    )
+    return pd.read_csv(StringIO(text), dtype=words).fillna(dict.fromkeys(words, ""))
+
+
+def scorecard_markdown(card: pd.DataFrame) -> str:
+    """A row per claim; n counts seeds, or the numbers compared for exact identities."""
+    lines = [
+        "| | the paper's claim | verdict | effect [95% interval], weakest case | n | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in card.to_dict("records"):
+        tested = row["verdict"] != "not tested"
+        verdict = f"**{row['verdict']}**" if tested else row["verdict"]
+        value = format_interval(row["unit"], row["effect"], row["low"], row["high"]) if tested else ""
+        effect = f"{value} {row['measure']}" if tested else ""
+        link = f"[notebook]({row['notebook']})" if row["notebook"] else ""
+        n = row["n"] if tested else ""
+        lines.append(f"| {row['claim']} | {row['statement']} | {verdict} | {effect} | {n} | {link} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_scorecard(readme: str, card: pd.DataFrame) -> str:
+    """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
+    start, stop = readme.find(BEGIN), readme.find(END)
+    if start < 0 or stop < start:
+        raise ValueError(f"README.md has no block {BEGIN} ... {END}")
+    return f"{readme[:start]}{BEGIN}\n{scorecard_markdown(card)}{readme[stop:]}"
