@@ -21,7 +21,7 @@ def save(path: Path, replicas: Replicas, wall_s: float) -> None:
 
 
 def restore(path: Path, replicas: Replicas) -> float | None:
-    """Load what `save` wrote into `replicas`; the time spent before, or None where there is nothing to resume."""
+    """Load what `save` wrote; returns the seconds spent before, or None where there is nothing to resume."""
     if not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)

@@ -43,19 +43,19 @@ class MissingData(ValueError):
 class Collected(NamedTuple):
     frame: pd.DataFrame
     provenance: list[dict[str, Any]]  # one entry per finished run: run, config, provenance
-    unfinished: list[str]  # "baseline/lr0.1-1a2b (interrupted)": skipped
+    unfinished: list[str]  # "fig1_mnist/bn/lr0.1-1a2b (interrupted)": skipped
 
 
-def collect(runs_dir: Path) -> Collected:
-    """All finished runs below `runs_dir` (outputs/<experiment>) as one tidy frame.
+def collect(*runs_dirs: Path) -> Collected:
+    """All finished runs below the folders `runs_dirs` (outputs/<experiment>) as one tidy frame.
 
     Raises MissingData if no run is finished, and ValueError naming the place for an undeclared name, an
     unreadable table, or two runs with the same hyperparameters and seed.
     """
     tables, provenance, unfinished = [], [], []
-    for config_file in sorted(Path(runs_dir).glob("**/config.yaml")):
+    for config_file in sorted(f for folder in runs_dirs for f in Path(folder).glob("**/config.yaml")):
         run = config_file.parent
-        where = run.relative_to(runs_dir).as_posix()
+        where = "/".join(run.parts[-3:])  # <experiment>/<variant>/<key>
         state, details = _read_status(run / "run.json")
         if state != "finished":
             unfinished.append(f"{where} ({state})")
@@ -70,13 +70,13 @@ def collect(runs_dir: Path) -> Collected:
         )
     if not tables:
         skipped = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
-        raise MissingData(f"no finished run in {runs_dir}{skipped}")
+        raise MissingData(f"no finished run in {' or '.join(map(str, runs_dirs))}{skipped}")
     frame = pd.concat(tables, ignore_index=True)
     settings = sorted(set(frame.columns) - {*KEYS, "_run"})
     twice = frame.duplicated([*KEYS[:-1], *settings], keep=False)
     if twice.any():
         runs = ", ".join(frame.loc[twice, "_run"].unique())
-        raise ValueError(f"{runs_dir}: the same hyperparameters, seed and step twice, in {runs}")
+        raise ValueError(f"the same hyperparameters, seed and step twice, in {runs}")
     columns = [c for c in settings if c in ALWAYS or frame[c].nunique(dropna=False) > 1]
     return Collected(frame[KEYS + columns], provenance, unfinished)
 
@@ -98,13 +98,17 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    types: Any = {"seed": "int64", "step": "int64", "name": "str", "value": "float64"}
+    types: Any = {"seed": "int64", "step": "int64", "name": "str", "value": "str"}
     try:
-        table = pd.read_csv(path, dtype=types, float_precision="round_trip")
+        table = pd.read_csv(path, dtype=types, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable table ({str(error).strip()})") from None
     if list(table.columns) != list(types):
         raise ValueError(f"{path}: the header is not {','.join(types)}")
+    try:  # Python's own float: exact for what repr() wrote, which pandas' parser does not promise
+        table["value"] = [float(value) for value in table["value"]]
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from None
     known = [re.compile(pattern) for pattern in METRICS]
     unknown = [str(n) for n in table["name"].unique() if not any(p.fullmatch(str(n)) for p in known)]
     if unknown:

@@ -44,7 +44,9 @@ class DataConfig:
     root: str = "data"
     batch_size: int = 60
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
-    holdout: int = 0  # training images set aside for tuning; evaluated as val/*, and test/* is then left alone
+    holdout: int = (
+        0  # training images set aside for tuning; evaluated as val/*, and test/* is then left alone
+    )
 
     def __post_init__(self) -> None:
         _one_of("data.name", self.name, ("mnist5k", "mnist"))
@@ -80,7 +82,9 @@ class OptimConfig:
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: str = "constant"
-    decay: float = 0.1  # exponential: lr * decay^(step / decay_steps); step: lr * decay^floor(step / decay_steps)
+    decay: float = (
+        0.1  # exponential: lr * decay^(step / decay_steps); step: lr * decay^floor(step / decay_steps)
+    )
     decay_steps: int = 10_000
 
     def __post_init__(self) -> None:
@@ -97,7 +101,9 @@ class OptimConfig:
 class TrainConfig:
     steps: int = 50_000
     device: str = "auto"
-    compile: str = "auto"  # auto: compile where a C++ compiler is found and the run is long enough to repay it
+    compile: str = (
+        "auto"  # auto: compile where a C++ compiler is found and the run is long enough to repay it
+    )
     drive: str = "auto"  # how replicas advance: sequential (CPU), stacked (CUDA)
     workers: int = 0  # processes on a CPU, one core each; 0: as many as cores, at most one a seed
     checkpoint_seconds: float = 10.0
@@ -131,6 +137,15 @@ class RecordConfig:
         _one_of("record.wandb", self.wandb, ("off", "offline", "online"))
 
 
+def _seeds(given: Any) -> list[int]:
+    seeds = list(range(given)) if type(given) is int else given
+    integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
+    _check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
+    repeated = sorted({s for s in seeds if seeds.count(s) > 1})
+    _check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")
+    return seeds
+
+
 @dataclass
 class Config:
     experiment: str = "scratch"
@@ -146,15 +161,11 @@ class Config:
     record: RecordConfig = field(default_factory=RecordConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
-            _check(self.seeds >= 1, f"seeds={self.seeds}: at least one seed is needed")
-            self.seeds = list(range(self.seeds))
-        integers = isinstance(self.seeds, list) and all(type(s) is int and s >= 0 for s in self.seeds)
-        _check(integers and len(self.seeds) > 0, f"seeds={self.seeds}: give a number or a list such as [0,1,2]")
-        repeated = sorted({s for s in self.seeds if self.seeds.count(s) > 1})
-        _check(not repeated, f"seeds={self.seeds}: {repeated} appear twice; a repeated seed is not a new sample")
+        self.seeds = _seeds(self.seeds)
         if self.model.norm != "none":
-            _check(self.data.batch_size > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
+            _check(
+                self.data.batch_size > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples"
+            )
         for key in ("experiment", "variant"):
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")

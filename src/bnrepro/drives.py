@@ -17,6 +17,7 @@ from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.optim import Tensors, learning_rates
 from bnrepro.replicas import Measures, Replicas
+from bnrepro.step import Step
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
 
@@ -86,13 +87,13 @@ class Forked(Replicas):
 
     def _compile_now(self) -> None:
         """One step on copies, so that the compiled code exists before the fork."""
-        scratch = [{k: v.clone() for k, v in part.items()} for part in self.replica(0)]
-        rows, labels, rates, keys = self._batches(0, 0, 1)
-        self._step(*scratch, rows[0], labels[0], rates[0], keys[0])
+        params, buffers, velocity = (_clone(part) for part in self.replica(0))
+        x, labels, rates, keys = self._batches(0, 0, 1)
+        self._step(params, buffers, velocity, x[0], labels[0], rates[0], keys[0])
 
 
 class Stacked(Replicas):
-    """All replicas in one vmapped step. On CUDA the whole step (gather, forward, backward, update) is one graph."""
+    """All replicas in one vmapped step; on CUDA gather, forward, backward and update are one graph."""
 
     def __init__(self, cfg: Config, data: Dataset, device: torch.device) -> None:
         super().__init__(cfg, data, device)
@@ -116,7 +117,7 @@ class Stacked(Replicas):
         losses = torch.cat(chunks)
         return [self._report(s, start, stop, losses[:, s], measure) for s in range(len(self))]
 
-    def _make_step(self, compiled: bool):
+    def _make_step(self, compiled: bool) -> Step:
         step = vmap(super()._make_step(compiled=False), in_dims=(0, 0, 0, 0, 0, None, 0))
         return torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
 
@@ -135,9 +136,9 @@ class Stacked(Replicas):
     def _one(self) -> None:
         """The step numbered by the device's own counter, so that a replayed graph needs no host copy."""
         index = self._index.index_select(0, self._t)[0]
-        rows, labels = self.data.images[index], self.data.labels[index]
+        x, labels = self.data.images[index].float() * self.data.scale, self.data.labels[index]
         rate, keys = self._rates.index_select(0, self._t)[0], self._key.index_select(0, self._t)[0]
-        loss = self._step(self.params, self.buffers, self.velocity, rows, labels, rate, keys)
+        loss = self._step(self.params, self.buffers, self.velocity, x, labels, rate, keys)
         self._losses.index_copy_(0, self._t, loss[None])
         self._t.add_(1)
 

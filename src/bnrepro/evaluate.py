@@ -13,7 +13,7 @@ from bnrepro.data import Dataset, batch_indices
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 1000) -> dict[str, float]:
-    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} of a model in evaluation mode, natural-log units."""
+    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats."""
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=data.images.device)
@@ -31,7 +31,7 @@ def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 100
 
 
 def training_batches(data: Dataset, batch_size: int, seed: int, limit: int = 1000) -> Iterator[Tensor]:
-    """One shuffled epoch of the training set as mini-batches of batch_size inputs, at most `limit` of them."""
+    """The first epoch of `seed` as mini-batches of batch_size inputs, at most `limit` of them."""
     count = min(limit, len(data.images) // batch_size)
     for rows in batch_indices(seed, len(data.images), batch_size, 0, count):
         yield data.images[rows.to(data.images.device)].float() * data.scale

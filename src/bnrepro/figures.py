@@ -227,7 +227,7 @@ def _split(frame: pd.DataFrame) -> str:
 
 def _steps_axis(ax: Axes, last: int) -> None:
     ax.set(xlim=(0, last), xlabel="training steps")
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}K" if x else "0"))
 
 

@@ -76,7 +76,7 @@ class BatchNormTransform(torch.autograd.Function):
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    def backward(ctx, dy: Tensor, _dmu: Tensor, _dvar: Tensor):  # ty: the signature autograd calls
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """The six equations of section 3 for a loss l, each in x_hat and 1/sigma = 1/sqrt(var_B + eps).
 
         As printed, equation (2) makes (var_B + eps)^(-3/2) and equation (4) multiplies it by (x - mu_B)
@@ -85,7 +85,7 @@ class BatchNormTransform(torch.autograd.Function):
         """
         x, gamma = ctx.saved_tensors
         dims = _over_batch(x)
-        dy = _widen(dy)
+        dy = _widen(grad_outputs[0])  # mu_B and var_B carry none
         centred, _, var = moments(_widen(x))
         inv_sigma = _per_feature(torch.rsqrt(var + ctx.eps), x)
         x_hat = centred * inv_sigma
@@ -134,14 +134,17 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in (2, 4) or x.shape[1] != self.num_features:
-            raise ValueError(f"expected (N, {self.num_features}) or (N, {self.num_features}, H, W), got {tuple(x.shape)}")
+            wanted = f"(N, {self.num_features}) or (N, {self.num_features}, H, W)"
+            raise ValueError(f"expected {wanted}, got {tuple(x.shape)}")
         if not self.training:
             scale = self.weight * torch.rsqrt(self.running_var + self.eps)
             centred = _widen(x) - _per_feature(self.running_mean, x)
             return (centred * _per_feature(scale, x) + _per_feature(self.bias, x)).to(x.dtype)
         m = x.numel() // self.num_features
         if m < 2:
-            raise ValueError("Batch Normalization needs more than 1 value per feature in training: the variance of one is 0")
+            raise ValueError(
+                f"Batch Normalization in training needs more than {m} value per feature: one has no variance"
+            )
         y, mu, var = BatchNormTransform.apply(x, self.weight, self.bias, self.eps)
         self._track(mu, var * (m / (m - 1)))
         return y
@@ -150,7 +153,7 @@ class BatchNorm(nn.Module):
     def _track(self, mean: Tensor, var: Tensor) -> None:
         # In place, always: rebinding the buffers trains as well and is silently lost under functional_call.
         self.num_batches_tracked.add_(1)
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        share = self.momentum or self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         self.running_mean.mul_(1 - share).add_(mean * share)
         self.running_var.mul_(1 - share).add_(var * share)
 
@@ -161,9 +164,12 @@ class BatchNorm(nn.Module):
         return scale, self.bias - scale * self.running_mean
 
 
-def normalization_layers(model: nn.Module) -> list[nn.Module]:
+AnyBatchNorm = BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def normalization_layers(model: nn.Module) -> list[AnyBatchNorm]:
     """The Batch Normalization layers of a model, ours and torch's."""
-    return [m for m in model.modules() if isinstance(m, BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d)]
+    return [m for m in model.modules() if isinstance(m, AnyBatchNorm)]
 
 
 @torch.no_grad()
@@ -184,10 +190,9 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.train().reset_running_stats()
         layer.momentum = None
     try:
-        seen = 0
-        for seen, batch in enumerate(batches, start=1):
+        for batch in batches:
             model(batch)
-        if not seen:
+        if any(layer.num_batches_tracked == 0 for layer in layers):
             raise ValueError("population statistics need at least one training mini-batch")
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

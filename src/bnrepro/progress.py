@@ -25,7 +25,12 @@ def _bar(label: str, steps: int, replicas: int) -> Iterator[Progress]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
     with Bar(*columns, TimeRemainingColumn()) as bar:
         task = bar.add_task(label, total=steps, rate="preparing the training step")
         meter = _Meter(replicas)

@@ -1,4 +1,4 @@
-"""Errors in one line that says what to do: Hydra's and OmegaConf's long ones, with the nearest known names."""
+"""Errors in one line that says what to do: Hydra's long ones become short, with the nearest known names."""
 
 from __future__ import annotations
 

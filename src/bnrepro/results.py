@@ -158,11 +158,11 @@ def bootstrap(values: Any, statistic: Callable = np.mean, n_resamples: int = 10_
         return Interval(float(x[0]), np.nan, np.nan, 1)
     if np.all(x == x[0]):
         return Interval(float(x[0]), float(x[0]), float(x[0]), x.size)
-    x = np.where(np.isposinf(x), 1e300, x)  # finite while resampling: inf - inf inside a quantile is NaN
+    x = np.where(np.isposinf(x), 1e150, x)  # finite while resampling: inf - inf inside a quantile is NaN
     found = stats.bootstrap(
         (x,), statistic, n_resamples=n_resamples, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
-    value, low, high = (np.inf if v > 1e250 else float(v) for v in (statistic(x), found.low, found.high))
+    value, low, high = (np.inf if v > 1e100 else float(v) for v in (statistic(x), found.low, found.high))
     return Interval(value, low, high, x.size)
 
 

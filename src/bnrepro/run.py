@@ -36,7 +36,9 @@ def run(cfg: Config, progress: Progress) -> str:
     with RunLock(folder):
         import torch  # the device's name belongs to the provenance; by now torch is loaded anyway
 
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() and cfg.train.device != "cpu" else "cpu"
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() and cfg.train.device != "cpu" else "cpu"
+        )
         facts = provenance(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]], device)
         write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(cfg), sort_keys=False).encode())
         write_status(folder, "running", facts)
@@ -71,6 +73,8 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make {folder}: {error.strerror}; set output= to a folder you can write") from error
+        raise ConfigError(
+            f"cannot make {folder}: {error.strerror}; set output= to a folder you can write"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"cannot write into {folder}; set output= to a folder you can write")

@@ -1,4 +1,4 @@
-"""One training step of one replica: loss, gradient, update, in one function that can be compiled or stacked."""
+"""One training step of one replica: loss, gradient, update, in one function to compile or to stack."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ COMPILERS = ("c++", "g++", "clang++")
 REPAID_AFTER = 20_000  # replica-steps from which the seconds of compiling are won back
 
 
-def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, scale: float) -> Step:
-    """step(params, buffers, velocity, rows, labels, lr, key) -> loss; updates the first three in place.
+def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig) -> Step:
+    """step(params, buffers, velocity, x, labels, lr, key) -> loss; updates the first three in place.
 
-    rows (m, 784) uint8, labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout.
+    x (m, 784) in [0, 1], labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout.
     Gradients come from torch.func, so the same function serves one replica and, under vmap, a stack.
     """
     model = MLP(model_cfg).train()
@@ -33,8 +34,7 @@ def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, scale: float) -> S
         logits, _ = functional_call(model, (params, buffers), (x, key))
         return cross_entropy(logits, labels)
 
-    def step(params, buffers, velocity, rows, labels, lr, key):
-        x = rows.float() * scale
+    def step(params, buffers, velocity, x, labels, lr, key):
         grads, value = grad_and_value(loss)(params, buffers, x, labels, key)
         sgd_(params, grads, velocity, lr, optim_cfg)
         return value
@@ -42,21 +42,21 @@ def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, scale: float) -> S
     return step
 
 
-def compiled_step(cfg: Config, scale: float) -> Step:
+def compiled_step(cfg: Config) -> Step:
     """make_step through torch.compile; runs that differ in rate, schedule, seeds or init share one result."""
     model = tuple(asdict(replace(cfg.model, init_std=1.0)).items())
     optim = (cfg.optim.momentum, cfg.optim.weight_decay)
-    return _compiled(model, optim, scale, cfg.data.batch_size, cfg.train.drive)
+    return _compiled(model, optim, cfg.data.batch_size)
 
 
 @functools.cache
-def _compiled(model: tuple, optim: tuple[float, float], scale: float, *_distinct: object) -> Step:
-    step = make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]), scale)
+def _compiled(model: tuple, optim: tuple[float, float], batch_size: int) -> Step:
+    step = make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]))
     # Guards are checked on each call, at a tenth of a step's time. The cache key above fixes all that they
     # would check: shapes, dtypes and flags never change between calls of one entry. Compiled code is kept by
     # code object, so without guards each entry must own one, or the next variant would run this one's graph.
     step.__code__ = step.__code__.replace()
-    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    options: Any = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     return torch.compile(step, fullgraph=True, dynamic=False, options=options)
 
 

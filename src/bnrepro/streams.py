@@ -7,6 +7,8 @@ its initial weights nor its batch order, and the same seed means the same ones i
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,13 +29,13 @@ def _mix(word: Tensor) -> Tensor:
     return word ^ (word >> 16)
 
 
-def keep_mask(key: Tensor, layer: int, shape: tuple[int, int], drop: float) -> Tensor:
+def keep_mask(key: Tensor, layer: int, shape: Sequence[int], drop: float) -> Tensor:
     """Dropout's mask as float 0/1 of `shape`: a hash of (key, layer, position), no state.
 
     `key` is (2,) int64: seed and step. Being a pure function of its arguments, the mask is the same for a
     replica alone, stacked by vmap, compiled, resumed, or on another device; torch's generators are not.
     """
-    element = torch.arange(shape[0] * shape[1], device=key.device).view(shape)
+    element = torch.arange(math.prod(shape), device=key.device).view(*shape)
     word = _mix((key[0] + 0x9E3779B9 * (layer + 1)) & _WORD)
     word = _mix((word + key[1]) & _WORD)
     # 24 bits, compared in float32: every such integer is exact there

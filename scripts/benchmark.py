@@ -1,0 +1,173 @@
+"""Speed of training the 3x100 sigmoid net: this project, the usual ways, and the machine's limit.
+
+Each row is measured in a process of its own (`python -m benchmarks ROW`); a round measures all rows one after
+another, and ratios are taken within a round, so that a machine that slows down slows both sides. Writes
+speed.csv (mean and standard deviation over rounds) and prints it as a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import ROWS  # noqa: E402  (beside scripts/, not installed)
+from bnrepro.provenance import provenance  # noqa: E402
+
+UNITS = {
+    "steps_per_s": "steps/s",
+    "replica_steps_per_s": "replica-steps/s",
+    "ratio_to_dataloader": "x DataLoader loop",
+    "fraction_of_sgemm": "of the sgemm limit",
+    "percent": "% of training time",
+    "seconds": "s",
+}
+BUSY = 0.7  # load average of the last minute above which other programs disturb the measurement
+# What a user's shell may set for BLAS and OpenMP: each row decides for itself.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def measure(row: str, steps: int) -> dict:
+    """One row in a fresh process; an "error" instead of numbers when it fails."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks", row, "--steps", str(steps)]
+    environment = {k: v for k, v in os.environ.items() if k not in THREADS}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b", line)] or lines
+        return {"row": row, "error": named[-1] if named else f"exit status {done.returncode}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def with_ratios(rows: list[dict]) -> list[dict]:
+    """One round's rows, each rate also relative to that round's DataLoader loop and sgemm limit."""
+    for row in rows:
+        if "steps_per_s" in row:
+            row.setdefault("replica_steps_per_s", row["steps_per_s"])
+    rates = {row["row"]: row.get("replica_steps_per_s") for row in rows}
+    for row in rows:
+        if "steps_per_s" not in row:
+            continue
+        if rates.get("dataloader"):
+            row["ratio_to_dataloader"] = row["replica_steps_per_s"] / rates["dataloader"]
+        if rates.get("sgemm"):
+            row["fraction_of_sgemm"] = row["replica_steps_per_s"] / rates["sgemm"]
+    return rows
+
+
+def summary(measured: list[dict]) -> pd.DataFrame:
+    """One line a row: n rounds, mean and std of every quantity, the last round's note."""
+    frame = pd.DataFrame(measured)
+    quantities = [name for name in UNITS if name in frame]
+    by_row = frame.groupby("row", sort=False)
+    columns = {"n": by_row.size()}
+    for name in quantities:
+        columns |= {name: by_row[name].mean(), f"{name}_std": by_row[name].std(ddof=1)}
+    return pd.DataFrame(columns | {"note": by_row["note"].last()}).reset_index()
+
+
+def markdown(table: pd.DataFrame, facts: dict, steps: int, load: float) -> str:
+    """The summary as Markdown, mean ± std, under a line that says where and when it was measured."""
+    names = [name for name in UNITS if name in table]
+
+    def cell(line: dict, name: str) -> str:
+        mean, std = line[name], line[f"{name}_std"]
+        digits = {"steps_per_s": 0, "replica_steps_per_s": 0, "fraction_of_sgemm": 2}.get(name, 1)
+        spread = "" if math.isnan(std) else f" ± {std:.{digits}f}"
+        return "" if math.isnan(mean) else f"{mean:.{digits}f}{spread}"
+
+    header = ["row", "n", *(UNITS[name] for name in names), "note"]
+    lines = [header, ["---"] * len(header)]
+    for line in table.to_dict("records"):
+        lines.append([line["row"], line["n"], *(cell(line, name) for name in names), line["note"]])
+    versions = [f"{name} {facts['versions'].get(name, '?')}" for name in ("python", "torch", "numpy")]
+    where = [facts["hardware"], facts["device"], *versions, facts["date"], f"{steps} timed steps a round"]
+    where += [f"load before {load:.1f}"] + (["BUSY: not to be reported"] if load > BUSY else [])
+    title = f"Mean ± std over n rounds. {', '.join(where)}."
+    return "\n".join([title, "", *(f"| {' | '.join(map(str, cells))} |" for cells in lines)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="times that every row is measured (%(default)s)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="start no further round that would end later (%(default)g)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="timed steps of a row and round (%(default)s)"
+    )
+    parser.add_argument(
+        "--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS)
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "results/benchmarks", help="folder of speed.csv")
+    args = parser.parse_args()
+    if args.rounds < 1 or args.steps < 10:
+        parser.error("--rounds must be at least 1 and --steps at least 10")
+
+    console, measured, failed, begin = Console(stderr=True), [], {}, time.monotonic()
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        console.print(
+            f"warning: the machine is busy (load {load:.1f}): every number below will be too low, and "
+            "not all by the same factor",
+            style="yellow",
+        )
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bar, console=console, transient=True) as progress:
+        task = progress.add_task("", total=args.rounds * len(args.rows))
+        for number in range(1, args.rounds + 1):
+            if (time.monotonic() - begin) * number > args.minutes * 60 * max(1, number - 1):
+                console.print(
+                    f"{number - 1} rounds measured; another would take more than {args.minutes:g} minutes"
+                )
+                break
+            rows = []
+            for name in args.rows:
+                progress.update(task, description=f"round {number}: {name}")
+                rows.append(row := measure(name, args.steps))
+                if "error" in row:
+                    failed[name] = row["error"]
+                    progress.console.print(f"{name} failed: {row['error']}", style="red", markup=False)
+                progress.advance(task)
+            measured += with_ratios([row for row in rows if "error" not in row])
+    if measured:
+        facts = provenance(["scripts/benchmark.py", *sys.argv[1:]], device_name())
+        table = summary(measured)
+        args.out.mkdir(parents=True, exist_ok=True)
+        columns = {name: facts[name] for name in ("command", "commit", "dirty", "hardware", "device", "date")}
+        table.assign(steps=args.steps, load_before=load, **columns).to_csv(
+            args.out / "speed.csv", index=False, float_format="%.6g"
+        )
+        print(markdown(table, facts, args.steps, load))
+        print(f"\nwritten: {args.out / 'speed.csv'}")
+    return 1 if failed else 0
+
+
+def device_name() -> str:
+    """The accelerator's name, asked of torch in a process of its own, or "cpu"."""
+    question = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')"
+    return (
+        subprocess.run([sys.executable, "-c", question], capture_output=True, text=True).stdout.strip()
+        or "cpu"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

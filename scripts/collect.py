@@ -1,0 +1,36 @@
+"""Finished runs in outputs/<experiment> -> results/<experiment>.parquet and .json (provenance)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bnrepro import results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", nargs="+", help="folders in outputs/, such as fig1_mnist")
+    parser.add_argument("--into", metavar="NAME", help="one file results/NAME.* for all of them together")
+    parser.add_argument(
+        "--outputs", type=Path, default=Path("outputs"), help="where the runs are (%(default)s)"
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where to write (%(default)s)")
+    args = parser.parse_args()
+    files = {args.into: args.experiment} if args.into else {name: [name] for name in args.experiment}
+    for name, experiments in files.items():
+        try:
+            collected = results.collect(*(args.outputs / experiment for experiment in experiments))
+        except ValueError as error:
+            print(f"collect: {error}", file=sys.stderr)
+            return 1
+        for run in collected.unfinished:
+            print(f"collect: skipped {run}", file=sys.stderr)
+        written = results.save(collected, args.results / name)
+        print(
+            f"{len(collected.provenance)} runs, {len(collected.frame):,} rows: {', '.join(map(str, written))}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

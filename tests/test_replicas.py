@@ -1,0 +1,115 @@
+"""Replicas: every drive equals S nets trained alone with torch's own optimizer."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from bnrepro.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
+from bnrepro.data import batch_indices, load
+from bnrepro.drives import Forked, Stacked, build_replicas
+from bnrepro.models import MLP
+from bnrepro.replicas import Replicas
+
+STEPS = 50
+ARMS = {
+    "baseline": {"norm": "none"},
+    "bn": {"norm": "bn"},
+    "torch's bn": {"norm": "torch"},
+    "bn with dropout": {"norm": "bn", "dropout": 0.3, "activation": "relu"},
+}
+
+
+def config(drive="sequential", workers=1, compiled="off", seeds=(0, 3), model=None, momentum=0.5, decay=1e-3):
+    return Config(
+        seeds=list(seeds),
+        data=DataConfig(batch_size=32),
+        model=ModelConfig(width=16, depth=2, **(model or {})),
+        optim=OptimConfig(lr=0.3, momentum=momentum, weight_decay=decay),
+        train=TrainConfig(steps=STEPS, device="cpu", compile=compiled, drive=drive, workers=workers),
+        eval=EvalConfig(every=25),
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load(DataConfig(batch_size=32))
+
+
+def alone(cfg, data, seed):
+    """The reference: one plain module, autograd and torch.optim.SGD. Returns its state and losses."""
+    model = MLP(cfg.model).reset(seed).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), cfg.optim.lr, cfg.optim.momentum, 0, cfg.optim.weight_decay
+    )
+    losses = []
+    for t, index in enumerate(batch_indices(seed, len(data.images), cfg.data.batch_size, 0, STEPS)):
+        logits, _ = model(data.images[index].float() * data.scale, torch.tensor([seed, t]))
+        loss = cross_entropy(logits, data.labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model.state_dict(), sum(losses) / STEPS
+
+
+def assert_equal_to_solo_runs(replicas, cfg, data):
+    results = replicas.advance(STEPS)
+    for s, seed in enumerate(cfg.seeds):
+        state, mean_loss = alone(cfg, data, seed)
+        mine = {k: v[s] for k, v in (replicas.params | replicas.buffers).items()}
+        torch.testing.assert_close(mine, state, rtol=1e-4, atol=1e-6)
+        assert results[s][0]["train/loss"] == pytest.approx(mean_loss, rel=1e-5)
+    replicas.close()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("drive", ["sequential", "stacked"])
+def test_a_drive_equals_solo_runs_in_parameters_statistics_and_loss(arm, drive, data):
+    cfg = config(drive, model=ARMS[arm])
+    replicas = build_replicas(cfg, data)
+    assert type(replicas) is {"sequential": Replicas, "stacked": Stacked}[drive]
+    assert_equal_to_solo_runs(replicas, cfg, data)
+
+
+def test_forked_replicas_equal_solo_runs(data):
+    cfg = config(workers=2, model=ARMS["bn"])
+    replicas = build_replicas(cfg, data)
+    assert type(replicas) is Forked
+    assert_equal_to_solo_runs(replicas, cfg, data)
+
+
+def test_compiled_variants_in_one_process_keep_their_own_code(data):
+    for arm in ("baseline", "bn with dropout", "baseline"):
+        cfg = config(compiled="on", seeds=[0], model=ARMS[arm])
+        assert_equal_to_solo_runs(build_replicas(cfg, data), cfg, data)
+
+
+@pytest.mark.parametrize("drive", ["sequential", "stacked"])
+def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(drive, data):
+    cfg = config(drive, seeds=[0, 1, 2], momentum=0, decay=0)
+    healthy, hurt = build_replicas(cfg, data), build_replicas(cfg, data)
+    hurt.params["classifier.weight"][1] = float("inf")
+    expected, results = healthy.advance(20), hurt.advance(20)
+    assert hurt.diverged_at.tolist() == [-1, 0, -1]
+    assert results[1][0]["diverged_at"] == 0.0
+    assert results[0] == expected[0] and results[2] == expected[2]
+    assert all(torch.equal(v[::2], hurt.params[k][::2]) for k, v in healthy.params.items())
+    assert "diverged_at" not in hurt.advance(30)[1][0]  # said once
+
+
+def test_arms_of_one_seed_start_from_the_same_weights_and_watch_the_same_unit(data):
+    baseline, bn = (build_replicas(config(model=ARMS[arm]), data) for arm in ("baseline", "bn"))
+    for name in ("hidden.0.weight", "hidden.1.weight", "classifier.weight"):
+        assert torch.equal(baseline.params[name], bn.params[name])
+    assert baseline.units == bn.units
+    assert not torch.equal(bn.params["hidden.0.weight"][0], bn.params["hidden.0.weight"][1])
+
+
+def test_measuring_changes_nothing(data):
+    replicas = build_replicas(config(model=ARMS["bn"]), data)
+    replicas.advance(10)
+    before = {k: v.clone() for k, v in (replicas.params | replicas.buffers).items()}
+    first, second = replicas.measure(0, last=True), replicas.measure(0, last=True)
+    assert first == second
+    assert all(torch.equal(v, before[k]) for k, v in (replicas.params | replicas.buffers).items())
+    assert {"test/accuracy", "test/accuracy_population", "probe/hidden2/typical/p50"} <= set(first[0])
