@@ -84,6 +84,11 @@ def test_compiled_variants_in_one_process_keep_their_own_code(data):
         assert_equal_to_solo_runs(build_replicas(cfg, data), cfg, data)
 
 
+def test_the_compiled_stack_with_batch_normalization_equals_solo_runs(data):
+    cfg = config("stacked", compiled="on", model=ARMS["bn"])
+    assert_equal_to_solo_runs(build_replicas(cfg, data), cfg, data)
+
+
 @pytest.mark.parametrize("drive", ["sequential", "stacked"])
 def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(drive, data):
     cfg = config(drive, seeds=[0, 1, 2], momentum=0, decay=0)

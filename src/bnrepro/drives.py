@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset, batch_indices
@@ -119,7 +120,7 @@ class Stacked(Replicas):
 
     def _make_step(self, compiled: bool) -> Step:
         step = vmap(super()._make_step(compiled=False), in_dims=(0, 0, 0, 0, 0, None, 0))
-        return torch.compile(step, fullgraph=True, dynamic=False) if compiled else step
+        return _traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:
         """Put the batch indices, rates and dropout keys of steps start..stop-1 on the device."""
@@ -160,6 +161,23 @@ class Stacked(Replicas):
 
     def _parts(self) -> dict[str, Tensors]:
         return {"params": self.params, "buffers": self.buffers, "velocity": self.velocity}
+
+
+def _traced(step: Step) -> Step:
+    """torch.compile for a vmapped step.
+
+    Its front end has no vmap rule for an autograd.Function, so the step is first traced to plain tensor
+    operations, on fake tensors: tracing executes nothing and changes no state.
+    """
+    compiled: Step | None = None
+
+    def first_traced(*args):
+        nonlocal compiled
+        if compiled is None:
+            compiled = torch.compile(make_fx(step, tracing_mode="fake")(*args), dynamic=False)
+        return compiled(*args)
+
+    return first_traced
 
 
 def _clone(part: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ from bnrepro.optim import Tensors, sgd_
 
 Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor], Tensor]
 COMPILERS = ("c++", "g++", "clang++")
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found": we know
 REPAID_AFTER = 20_000  # replica-steps from which the seconds of compiling are won back
 
 
