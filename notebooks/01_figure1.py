@@ -17,10 +17,10 @@
 # input to a typical sigmoid of the last hidden layer is steadier (b, c).
 #
 # The paper does not state the learning rate or the spread of the initial weights, and they decide the size
-# of the effect. So there are two regimes: *paper-like*, one small rate and init for both arms, and *tuned*,
-# each arm at the best rate and init of a panel judged on a validation split. Seeds are paired: the same
-# seed has the same initial weights and the same batches in both arms. Everything here is read from
-# `results/`; nothing is trained.
+# of the effect. So there are two regimes, both with initial weights from N(0, 0.1²): *paper-like*, the
+# textbook rate 0.1 for both arms, and *tuned*, each arm at its best rate of a panel judged on a validation
+# split. Seeds are paired: the same seed has the same initial weights and the same batches in both arms.
+# Everything here is read from `results/`; nothing is trained.
 
 # %%
 # %matplotlib inline
@@ -50,7 +50,7 @@ figures.figure1(regimes["paper_like"])
 # %% [markdown]
 # ## The two regimes
 #
-# The same nets, each arm at its own best rate and init, next to the paper-like choice. The lower row is the
+# The same nets, each arm at its own best rate, next to the paper-like choice. The lower row is the
 # upper end of the same curves, where the tuned nets differ, if they do.
 
 # %%

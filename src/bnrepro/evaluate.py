@@ -12,7 +12,7 @@ from bnrepro.data import Dataset, batch_indices
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 1000) -> dict[str, float]:
+def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 500) -> dict[str, float]:
     """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats."""
     was_training = model.training
     model.eval()
