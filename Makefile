@@ -20,13 +20,15 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (3 minutes)
 	@$(PY) scripts/figure1.py
 
-study: $(ENV)  ## everything that results/ reports, on full MNIST, then collect it (about an hour; resumes)
+study: $(ENV)  ## retrain everything that results/ reports, on full MNIST, and collect it (about an hour; resumes)
 	@$(PY) scripts/train.py -m experiment=sensitivity_mnist
 	@$(PY) scripts/train.py -m experiment=fig1_mnist
+	@$(PY) scripts/exact.py
 	@$(PY) scripts/collect.py sensitivity_mnist fig1_mnist
 
-figures: $(ENV)  ## figures and tables from results/, without training (2 minutes)
+figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
 	@$(PY) scripts/figures.py
+	@.venv/bin/jupytext --quiet --to ipynb --execute notebooks/*.py
 
 scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py
@@ -45,7 +47,7 @@ benchmark: $(ENV)  ## speed against the usual ways to train this net (10 minutes
 
 clean:  ## remove caches (keeps .venv, data/, outputs/ and results/)
 	@rm -rf .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
-	@find src scripts tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src scripts tests notebooks benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted or failed installation leaves none, and the next command resumes it.
 $(ENV): requirements.lock pyproject.toml

@@ -6,10 +6,25 @@ from pathlib import Path
 
 from bnrepro import results
 
+CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"
+
+
+def declared(experiment: str, outputs: Path, everything: bool) -> list[Path]:
+    """The run folders of the experiment file's own sweep: trial runs beside them stay out of the figure."""
+    if everything or not (CONF / f"{experiment}.yaml").exists():
+        return [outputs / experiment]
+    from bnrepro.composed import jobs  # needs Hydra; who only analyses has no runs to collect
+    from bnrepro.config import address
+
+    return [outputs / address(cfg) for cfg in jobs([f"experiment={experiment}"])]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", nargs="+", help="folders in outputs/, such as fig1_mnist")
+    parser.add_argument(
+        "--all", action="store_true", help="every run there, also those outside the experiment's own sweep"
+    )
     parser.add_argument("--into", metavar="NAME", help="one file results/NAME.* for all of them together")
     parser.add_argument(
         "--outputs", type=Path, default=Path("outputs"), help="where the runs are (%(default)s)"
@@ -19,7 +34,8 @@ def main() -> int:
     files = {args.into: args.experiment} if args.into else {name: [name] for name in args.experiment}
     for name, experiments in files.items():
         try:
-            collected = results.collect(*(args.outputs / experiment for experiment in experiments))
+            places = [place for name in experiments for place in declared(name, args.outputs, args.all)]
+            collected = results.collect(*places)
         except ValueError as error:
             print(f"collect: {error}", file=sys.stderr)
             return 1

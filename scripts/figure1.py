@@ -11,11 +11,10 @@ from rich.table import Table
 
 from bnrepro import figures, results
 from bnrepro.composed import jobs
-from bnrepro.config import address
 from bnrepro.progress import progress
 from bnrepro.refusal import one_line
 from bnrepro.report import format_interval
-from bnrepro.run import REFUSALS, run
+from bnrepro.run import REFUSALS, folder_of, run
 
 
 def main() -> int:
@@ -30,8 +29,8 @@ def main() -> int:
         for cfg in configs:
             with progress(f"{cfg.variant:9s}", cfg.train.steps, len(cfg.seeds)) as update:
                 if run(cfg, update) == "skipped":
-                    print(f"{cfg.variant}: trained before, taken from {Path(cfg.output) / address(cfg)}")
-        frame = results.collect(*(Path(cfg.output) / address(cfg) for cfg in configs)).frame
+                    print(f"{cfg.variant}: trained before, taken from {folder_of(cfg)}")
+        frame = results.collect(*(folder_of(cfg) for cfg in configs)).frame
         table, picture = results.figure1_table(frame), figures.figure1(frame)
         path = options.out or Path(configs[0].output) / "figure1.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    except (*REFUSALS, results.MissingData, OSError) as error:
+    except (*REFUSALS, ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     shown = Table("quantity", "arm", "value [95% interval]", "n")

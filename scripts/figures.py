@@ -22,7 +22,7 @@ def main() -> int:
             for stem, made in make(results.load(folder / f"{name}.parquet")):
                 for path in write(folder, stem, made):
                     print(path)
-        except results.MissingData as reason:
+        except ValueError as reason:  # MissingData, or a table that holds more than one figure's runs
             print(f"figures: {name} skipped: {reason}", file=sys.stderr)
     return 0
 

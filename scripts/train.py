@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bnrepro.composed import CONF, jobs, single, typed
-from bnrepro.config import Config, address
+from bnrepro.config import Config
 from bnrepro.progress import progress
 from bnrepro.refusal import one_line
-from bnrepro.run import REFUSALS, run, state_of
+from bnrepro.run import REFUSALS, check, folder_of, run, state_of
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to `main` whole, which says them in one line
 failures: list[Exception] = []  # of this process's jobs
@@ -43,18 +42,14 @@ def train(cfg: DictConfig) -> str:
     return state
 
 
-def folder(cfg: Config) -> Path:
-    return Path(cfg.output) / address(cfg)
-
-
 def closing_table(configs: list[Config], before: list[str]) -> bool:
     """Print every job's state; True if all are finished."""
     table = Table("variant", "lr", "init std", "batch", "state", "folder")
-    states = [state_of(folder(cfg)) for cfg in configs]
+    states = [state_of(folder_of(cfg)) for cfg in configs]
     for cfg, state, old in zip(configs, states, before, strict=True):
         word = "skipped (finished before)" if state == old == "finished" else state
         row = (cfg.variant, f"{cfg.optim.lr:g}", f"{cfg.model.init_std:g}", str(cfg.data.batch_size))
-        table.add_row(*row, word, str(folder(cfg)))
+        table.add_row(*row, word, str(folder_of(cfg)))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return all(state == "finished" for state in states)
 
@@ -66,10 +61,14 @@ def main() -> int:
     try:
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own
             train()
+            if failures:
+                raise failures[0]
             return 0
         configs = jobs(overrides) if sweep else [single(overrides)]
-        before = [state_of(folder(cfg)) for cfg in configs]
+        before = [state_of(folder_of(cfg)) for cfg in configs]
         if sweep:
+            for cfg in {str((cfg.data, cfg.output, cfg.train.device)): cfg for cfg in configs}.values():
+                check(cfg)
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
             train()
@@ -78,7 +77,7 @@ def main() -> int:
         if failures and not sweep:
             raise failures[0]
         if not sweep:
-            print(f"results: {folder(configs[0])}")
+            print(f"results: {folder_of(configs[0])}")
         return 0 if finished else 1
     except KeyboardInterrupt:
         print(

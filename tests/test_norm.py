@@ -29,7 +29,7 @@ def inputs(shape, offset=2.0, spread=3.0):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+@pytest.mark.parametrize("momentum", [0.1, 0.0, None])
 def test_training_equals_torch_in_output_gradients_and_running_statistics(shape, momentum):
     (ours, theirs), (x, x2) = pair(shape, momentum=momentum), inputs(shape)
     y, y2 = ours(x), theirs(x2)

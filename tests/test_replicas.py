@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from bnrepro.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
 from bnrepro.data import batch_indices, load
 from bnrepro.drives import Forked, Stacked, build_replicas
+from bnrepro.evaluate import evaluate
 from bnrepro.models import MLP
 from bnrepro.replicas import Replicas
 
@@ -36,29 +37,33 @@ def data():
 
 
 def alone(cfg, data, seed):
-    """The reference: one plain module, autograd and torch.optim.SGD. Returns its state and losses."""
+    """The reference: one plain module, autograd, torch.optim.SGD. Returns its state and both loss curves."""
     model = MLP(cfg.model).reset(seed).train()
     optimizer = torch.optim.SGD(
         model.parameters(), cfg.optim.lr, cfg.optim.momentum, 0, cfg.optim.weight_decay
     )
-    losses = []
-    for t, index in enumerate(batch_indices(seed, len(data.images), cfg.data.batch_size, 0, STEPS)):
-        logits, _ = model(data.images[index].float() * data.scale, torch.tensor([seed, t]))
+    losses, tests = [], []
+    for t, index in enumerate(batch_indices(seed, len(data.images), cfg.data.batch_size, 0, STEPS), start=1):
+        logits, _ = model(data.images[index].float() * data.scale, torch.tensor([seed, t - 1]))
         loss = cross_entropy(logits, data.labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return model.state_dict(), sum(losses) / STEPS
+        if t % cfg.eval.every == 0:
+            tests.append(evaluate(model, data)["test/loss"])
+    means = torch.tensor(losses).view(-1, cfg.eval.every).mean(1).tolist()
+    return model.state_dict(), means, tests
 
 
 def assert_equal_to_solo_runs(replicas, cfg, data):
-    results = replicas.advance(STEPS)
+    curve = [replicas.advance(stop) for stop in range(0, STEPS + 1, cfg.eval.every)][1:]
     for s, seed in enumerate(cfg.seeds):
-        state, mean_loss = alone(cfg, data, seed)
+        state, losses, tests = alone(cfg, data, seed)
         mine = {k: v[s] for k, v in (replicas.params | replicas.buffers).items()}
         torch.testing.assert_close(mine, state, rtol=1e-4, atol=1e-6)
-        assert results[s][0]["train/loss"] == pytest.approx(mean_loss, rel=1e-5)
+        assert [point[s][0]["train/loss"] for point in curve] == pytest.approx(losses, rel=1e-5)
+        assert [point[s][0]["test/loss"] for point in curve] == pytest.approx(tests, rel=1e-5)
     replicas.close()
 
 
@@ -71,8 +76,9 @@ def test_a_drive_equals_solo_runs_in_parameters_statistics_and_loss(arm, drive, 
     assert_equal_to_solo_runs(replicas, cfg, data)
 
 
-def test_forked_replicas_equal_solo_runs(data):
-    cfg = config(workers=2, model=ARMS["bn"])
+@pytest.mark.parametrize("arm", ["baseline", "bn with dropout"])
+def test_forked_replicas_equal_solo_runs(arm, data):
+    cfg = config(workers=2, model=ARMS[arm])
     replicas = build_replicas(cfg, data)
     assert type(replicas) is Forked
     assert_equal_to_solo_runs(replicas, cfg, data)
@@ -89,9 +95,9 @@ def test_the_compiled_stack_with_batch_normalization_equals_solo_runs(data):
     assert_equal_to_solo_runs(build_replicas(cfg, data), cfg, data)
 
 
-@pytest.mark.parametrize("drive", ["sequential", "stacked"])
-def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(drive, data):
-    cfg = config(drive, seeds=[0, 1, 2], momentum=0, decay=0)
+@pytest.mark.parametrize(("drive", "workers"), [("sequential", 1), ("sequential", 2), ("stacked", 1)])
+def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(drive, workers, data):
+    cfg = config(drive, workers, seeds=[0, 1, 2], momentum=0, decay=0)
     healthy, hurt = build_replicas(cfg, data), build_replicas(cfg, data)
     hurt.params["classifier.weight"][1] = float("inf")
     expected, results = healthy.advance(20), hurt.advance(20)
@@ -100,6 +106,18 @@ def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(drive,
     assert results[0] == expected[0] and results[2] == expected[2]
     assert all(torch.equal(v[::2], hurt.params[k][::2]) for k, v in healthy.params.items())
     assert "diverged_at" not in hurt.advance(30)[1][0]  # said once
+    healthy.close()
+    hurt.close()
+
+
+def test_a_broken_compiler_means_eager_steps_and_a_reason(data, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("g++: cannot find Python.h\nand more")
+
+    monkeypatch.setattr("bnrepro.replicas.compiled_step", lambda *_: broken)
+    replicas = build_replicas(config(compiled="on"), data)
+    assert replicas.eager_because == "compiling failed (g++: cannot find Python.h): running eager steps"
+    assert_equal_to_solo_runs(replicas, replicas.cfg, data)
 
 
 def test_arms_of_one_seed_start_from_the_same_weights_and_watch_the_same_unit(data):

@@ -65,8 +65,10 @@ def test_a_run_in_company_has_the_same_numbers_as_alone(tmp_path):
     assert [r for r in rows[0] if r.seed == 1] == rows[1]
 
 
-def test_an_interrupted_run_resumes_and_ends_with_the_same_table_bit_for_bit(tmp_path):
-    whole, broken = config(tmp_path / "whole", "variant=bn"), config(tmp_path / "broken", "variant=bn")
+@pytest.mark.parametrize("drive", ["sequential", "stacked"])
+def test_an_interrupted_run_resumes_and_ends_with_the_same_table_bit_for_bit(drive, tmp_path):
+    settings = ["variant=bn", f"train.drive={drive}"]
+    whole, broken = config(tmp_path / "whole", *settings), config(tmp_path / "broken", *settings)
     run(whole, quiet)
 
     def stop_at_20(step, remark):
@@ -149,11 +151,15 @@ BAD = {
     "model.activation=sigmod": "did you mean sigmoid",
     "model.dropout=1": "model.dropout=1",
     "train.device=tpu": "train.device=tpu",
+    "train.device=cuda": "no CUDA device",
+    "seeds=100000": "at most 10,000",
+    "regime=../x": "regime",
     "variant=../x": "variant",
 }
 
 
 @pytest.mark.parametrize("overrides", BAD)
+@pytest.mark.skipif("torch.cuda.is_available()", reason="here train.device=cuda is good input")
 def test_bad_input_is_refused_in_one_line_and_nothing_is_written(overrides, tmp_path):
     with pytest.raises((ConfigError, DataError), match=BAD[overrides]) as caught:
         run(single([*overrides.split(), f"output={tmp_path}"]), quiet)
@@ -215,6 +221,14 @@ def test_a_sweep_goes_on_after_a_failing_job_skips_finished_ones_and_says_so(tmp
     second = subprocess.run([*script, "hydra/launcher=joblib"], capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert "1 of them finished before" in second.stdout and "skipped" in second.stdout
+
+
+def test_a_sweep_with_one_job_that_cannot_be_trained_starts_none(tmp_path):
+    script = str(Path(__file__).parent.parent / "scripts" / "train.py")
+    sweep = [sys.executable, script, "-m", f"output={tmp_path}", "data.batch_size=16,100000"]
+    answer = subprocess.run(sweep, capture_output=True, text=True)
+    assert answer.returncode == 2 and "100000" in answer.stderr and answer.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_threads_are_not_used_where_one_process_a_core_is(tmp_path):

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -138,10 +139,11 @@ class RecordConfig:
 
 
 def _seeds(given: Any) -> list[int]:
-    seeds = list(range(given)) if type(given) is int else given
+    seeds = list(range(min(given, 10_001))) if type(given) is int else given
     integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
     _check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
-    repeated = sorted({s for s in seeds if seeds.count(s) > 1})
+    _check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
+    repeated = sorted(s for s, count in Counter(seeds).items() if count > 1)
     _check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")
     return seeds
 
@@ -166,7 +168,7 @@ class Config:
             _check(
                 self.data.batch_size > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples"
             )
-        for key in ("experiment", "variant"):
+        for key in ("experiment", "variant", "regime"):
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
             _check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")

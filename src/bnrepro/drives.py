@@ -12,23 +12,19 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.optim import Tensors, learning_rates
 from bnrepro.replicas import Measures, Replicas
-from bnrepro.step import Step
+from bnrepro.step import Step, make_step
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
 
 
 def build_replicas(cfg: Config, data: Dataset) -> Replicas:
     """The drive that cfg.train asks for; "auto" takes what measures fastest on this machine."""
-    cuda = torch.cuda.is_available()
-    if cfg.train.device == "cuda" and not cuda:
-        raise ConfigError("train.device=cuda: torch finds no CUDA device; use train.device=cpu")
-    device = torch.device("cuda" if cuda and cfg.train.device != "cpu" else "cpu")
+    device = device_of(cfg)
     if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and device.type == "cuda"):
         return Stacked(cfg, data, device)
     if device.type == "cpu":
@@ -37,11 +33,24 @@ def build_replicas(cfg: Config, data: Dataset) -> Replicas:
     return Forked(cfg, data, device, workers) if workers > 1 else Replicas(cfg, data, device)
 
 
+def device_of(cfg: Config) -> torch.device:
+    """Where cfg trains. Raises ConfigError if it asks for a GPU that is not there."""
+    cuda = torch.cuda.is_available()
+    if cfg.train.device == "cuda" and not cuda:
+        raise ConfigError("train.device=cuda: torch finds no CUDA device; use train.device=cpu")
+    return torch.device("cuda" if cuda and cfg.train.device != "cpu" else "cpu")
+
+
+def name_of(device: torch.device) -> str:
+    """The card's name, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def workers_for(cfg: Config) -> int:
     """Processes to use: cfg.train.workers, or one a core; one inside a process that is itself one of many."""
     if sys.platform != "linux":
         return 1  # elsewhere fork is missing or unsafe
-    alone = multiprocessing.parent_process() is None and "LOKY_WORKER" not in os.environ
+    alone = multiprocessing.parent_process() is None
     cores = len(os.sched_getaffinity(0)) if alone else 1
     return min(cfg.train.workers or cores, len(cfg.seeds))
 
@@ -52,6 +61,10 @@ _replicas: Replicas | None = None  # in a forked process: its view of the shared
 def _enter(replicas: Replicas) -> None:
     global _replicas
     _replicas = replicas
+    sys.stdout, sys.stderr = (
+        sys.__stdout__,
+        sys.__stderr__,
+    )  # a progress bar's stand-ins may be locked for ever
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan outlives a killed parent
     torch.set_num_threads(1)
@@ -73,10 +86,8 @@ class Forked(Replicas):
         for part in (self.params, self.buffers, self.velocity, {"diverged_at": self.diverged_at}):
             for tensor in part.values():
                 tensor.share_memory_()
-        if self.eager_because is None:
-            self._compile_now()
         self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _enter, (self,))
-        self._pool.submit(os.getpid).result()  # all processes are forked here, while this one has no thread
+        self._pool.submit(os.getpid).result()  # all processes are forked here, before a recorder has threads
 
     def advance(self, stop: int, measure: bool = True) -> list[Measures]:
         start, self.step_no = self.step_no, stop
@@ -85,12 +96,6 @@ class Forked(Replicas):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-
-    def _compile_now(self) -> None:
-        """One step on copies, so that the compiled code exists before the fork."""
-        params, buffers, velocity = (_clone(part) for part in self.replica(0))
-        x, labels, rates, keys = self._batches(0, 0, 1)
-        self._step(params, buffers, velocity, x[0], labels[0], rates[0], keys[0])
 
 
 class Stacked(Replicas):
@@ -115,11 +120,14 @@ class Stacked(Replicas):
             for _ in range(end - begin):
                 self._graph.replay() if self._graph else self._one()
             chunks.append(self._losses[: end - begin].cpu())
-        losses = torch.cat(chunks)
+        losses = torch.cat(chunks) if chunks else self._losses[:0].cpu()
         return [self._report(s, start, stop, losses[:, s], measure) for s in range(len(self))]
 
+    def _compile_now(self) -> None:
+        """Not here: the first step traces and compiles."""
+
     def _make_step(self, compiled: bool) -> Step:
-        step = vmap(super()._make_step(compiled=False), in_dims=(0, 0, 0, 0, 0, None, 0))
+        step = vmap(make_step(self.cfg.model, self.cfg.optim), in_dims=(0, 0, 0, 0, 0, None, 0))
         return _traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:
@@ -174,6 +182,8 @@ def _traced(step: Step) -> Step:
     def first_traced(*args):
         nonlocal compiled
         if compiled is None:
+            from torch.fx.experimental.proxy_tensor import make_fx  # 3 s that other drives need not wait
+
             compiled = torch.compile(make_fx(step, tracing_mode="fake")(*args), dynamic=False)
         return compiled(*args)
 

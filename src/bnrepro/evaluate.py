@@ -13,7 +13,10 @@ from bnrepro.data import Dataset, batch_indices
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 500) -> dict[str, float]:
-    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats."""
+    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats.
+
+    A diverged net has no accuracy: NaN, not the share of the class that argmax names first.
+    """
     was_training = model.training
     model.eval()
     loss = torch.zeros((), dtype=torch.float64, device=data.images.device)
@@ -26,12 +29,13 @@ def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 500
     n = len(data.eval_labels)
     return {
         f"{data.split}/loss{suffix}": loss.item() / n,
-        f"{data.split}/accuracy{suffix}": correct.item() / n,
+        f"{data.split}/accuracy{suffix}": correct.item() / n if loss.isfinite() else float("nan"),
     }
 
 
-def training_batches(data: Dataset, batch_size: int, seed: int, limit: int = 1000) -> Iterator[Tensor]:
-    """The first epoch of `seed` as mini-batches of batch_size inputs, at most `limit` of them."""
-    count = min(limit, len(data.images) // batch_size)
+def training_batches(data: Dataset, batch_size: int, seed: int, limit: int | None = None) -> Iterator[Tensor]:
+    """The first epoch of `seed` as mini-batches of batch_size inputs, all or `limit` of them."""
+    count = len(data.images) // batch_size
+    count = count if limit is None else min(limit, count)
     for rows in batch_indices(seed, len(data.images), batch_size, 0, count):
         yield data.images[rows.to(data.images.device)].float() * data.scale

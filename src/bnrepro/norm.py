@@ -153,7 +153,9 @@ class BatchNorm(nn.Module):
     def _track(self, mean: Tensor, var: Tensor) -> None:
         # In place, always: rebinding the buffers trains as well and is silently lost under functional_call.
         self.num_batches_tracked.add_(1)
-        share = self.momentum or self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
+        share = self.momentum
+        if share is None:
+            share = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         self.running_mean.mul_(1 - share).add_(mean * share)
         self.running_var.mul_(1 - share).add_(var * share)
 

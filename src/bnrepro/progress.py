@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ SECONDS_BETWEEN_LINES = 15.0
 
 @contextmanager
 def progress(label: str, steps: int, replicas: int) -> Iterator[Progress]:
-    """A callback (steps done, remark) for `fit`; `replicas` only scales the rate that is shown."""
-    shown = _bar(label, steps, replicas) if sys.stdout.isatty() else _lines(label, steps, replicas)
+    """A callback (steps done, remark) for `fit`. One of several processes gets lines, not a bar."""
+    alone = multiprocessing.parent_process() is None and sys.stdout.isatty()
+    shown = _bar(label, steps, replicas) if alone else _lines(label, steps, replicas)
     with shown as update:
         yield update
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -21,18 +22,24 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
     `commit` and `dirty` are None outside a git checkout of this project. `dirty` looks at the code and the
     configuration only: a table or a notebook made since the commit does not change what a run computes.
     """
-    commit = _commit()
-    changes = None if commit is None else _git("status", "--porcelain", "--", *CODE)
+    commit, dirty = _code()
     return {
         "command": shlex.join(command),
         "commit": commit,
-        "dirty": None if changes is None else bool(changes),
+        "dirty": dirty,
         "versions": {"python": platform.python_version()} | _versions(),
         "device": device,
         "hardware": f"{_cpu()}, {os.cpu_count()} cores",
         "platform": platform.platform(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache  # the code a process runs is the code it started with, whatever is edited meanwhile
+def _code() -> tuple[str | None, bool | None]:
+    commit = _commit()
+    changes = None if commit is None else _git("status", "--porcelain", "--", *CODE)
+    return commit, None if changes is None else bool(changes)
 
 
 def _commit() -> str | None:

@@ -22,7 +22,7 @@ from bnrepro.models import MLP
 from bnrepro.norm import normalization_layers, population_statistics
 from bnrepro.optim import Tensors, learning_rates
 from bnrepro.probe import distribution, histogram, typical_unit
-from bnrepro.step import Step, compiled_step, make_step, why_not_compile
+from bnrepro.step import Step, autograd_and_value, compiled_step, make_step, why_not_compile
 
 Measures = tuple[dict[str, float], dict[str, tuple[list[int], list[float]]]]
 PREFETCH = 10  # steps whose images are gathered and made floats at once: 1.9 MB at batch 60, cache-sized
@@ -47,6 +47,8 @@ class Replicas:
         self._shell = MLP(cfg.model).to(device)  # any replica as a module, see `module`
         self.eager_because = why_not_compile(cfg, device)
         self._step = self._make_step(compiled=self.eager_because is None)
+        if self.eager_because is None:
+            self._compile_now()
 
     def __len__(self) -> int:
         return len(self.cfg.seeds)
@@ -112,10 +114,21 @@ class Replicas:
     def close(self) -> None:
         """Give back what the drive holds: processes, graphs."""
 
+    def _compile_now(self) -> None:
+        """One step on copies, so that compiling happens here, once, and can fail without harm."""
+        params, buffers, velocity = ({k: v.clone() for k, v in part.items()} for part in self.replica(0))
+        x, labels, rates, keys = self._batches(0, 0, 1)
+        try:
+            self._step(params, buffers, velocity, x[0], labels[0], rates[0], keys[0])
+        except Exception as error:  # a broken toolchain has many faces; a broken step fails in eager mode too
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            self.eager_because = f"compiling failed ({reason[0][:100]}): running eager steps"
+            self._step = self._make_step(compiled=False)
+
     def _make_step(self, compiled: bool) -> Step:
         if compiled:
-            return compiled_step(self.cfg)
-        return make_step(self.cfg.model, self.cfg.optim)
+            return compiled_step(self.cfg, self.device)
+        return make_step(self.cfg.model, self.cfg.optim, autograd_and_value)
 
     def _batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of K = stop - start steps: x (K, m, 784), labels (K, m), rates (K,), keys (K, 2)."""

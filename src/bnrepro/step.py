@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,16 +21,17 @@ from bnrepro.models import MLP
 from bnrepro.optim import Tensors, sgd_
 
 Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor], Tensor]
-COMPILERS = ("c++", "g++", "clang++")
+COMPILER = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # as torch picks it
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found": we know
 REPAID_AFTER = 20_000  # replica-steps from which the seconds of compiling are won back
 
 
-def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig) -> Step:
+def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, transform: Callable = grad_and_value) -> Step:
     """step(params, buffers, velocity, x, labels, lr, key) -> loss; updates the first three in place.
 
     x (m, 784) in [0, 1], labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout.
-    Gradients come from torch.func, so the same function serves one replica and, under vmap, a stack.
+    With torch.func's grad_and_value the function can be compiled, or stacked by vmap. To run as it is,
+    `autograd_and_value` is the better transform: twice as fast, and without 6 s of imports at the first call.
     """
     model = MLP(model_cfg).train()
 
@@ -36,23 +39,37 @@ def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig) -> Step:
         logits, _ = functional_call(model, (params, buffers), (x, key))
         return cross_entropy(logits, labels)
 
+    gradient = transform(loss)
+
     def step(params, buffers, velocity, x, labels, lr, key):
-        grads, value = grad_and_value(loss)(params, buffers, x, labels, key)
+        grads, value = gradient(params, buffers, x, labels, key)
         sgd_(params, grads, velocity, lr, optim_cfg)
         return value
 
     return step
 
 
-def compiled_step(cfg: Config) -> Step:
+def autograd_and_value(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensors, Tensor]]:
+    """torch.func.grad_and_value with respect to the first argument, by plain autograd."""
+
+    def gradient(params: Tensors, *rest: object) -> tuple[Tensors, Tensor]:
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        value = loss(leaves, *rest)
+        grads = torch.autograd.grad(value, list(leaves.values()))
+        return dict(zip(leaves, grads, strict=True)), value.detach()
+
+    return gradient
+
+
+def compiled_step(cfg: Config, device: torch.device) -> Step:
     """make_step through torch.compile; runs that differ in rate, schedule, seeds or init share one result."""
     model = tuple(asdict(replace(cfg.model, init_std=1.0)).items())
     optim = (cfg.optim.momentum, cfg.optim.weight_decay)
-    return _compiled(model, optim, cfg.data.batch_size)
+    return _compiled(model, optim, cfg.data.batch_size, device)
 
 
 @functools.cache
-def _compiled(model: tuple, optim: tuple[float, float], batch_size: int) -> Step:
+def _compiled(model: tuple, optim: tuple[float, float], *_shapes: object) -> Step:
     step = make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]))
     # Guards are checked on each call, at a tenth of a step's time. The cache key above fixes all that they
     # would check: shapes, dtypes and flags never change between calls of one entry. Compiled code is kept by
@@ -66,8 +83,10 @@ def why_not_compile(cfg: Config, device: torch.device) -> str | None:
     """None if steps should be compiled, else the reason in words (empty if the user asked for eager)."""
     if cfg.train.compile == "off":
         return ""
-    if device.type == "cpu" and not any(shutil.which(name) for name in COMPILERS):
-        return "no C++ compiler found (install g++ to train about 3x faster): running eager steps"
+    if device.type == "cpu" and not shutil.which(COMPILER):
+        return (
+            f"no C++ compiler {COMPILER} found (with one, training is about 3x faster): running eager steps"
+        )
     if cfg.train.compile == "auto" and cfg.train.steps * len(cfg.seeds) < REPAID_AFTER:
         return "short run: eager steps (train.compile=on to compile)"
     return None

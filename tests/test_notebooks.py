@@ -1,0 +1,38 @@
+"""Notebooks: thin, executed, in step with their scripts, and runnable from results/ alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path):
+    return [(c.cell_type, c.source.strip()) for c in jupytext.read(path).cells]
+
+
+def test_there_is_a_notebook():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_is_its_script_executed_without_errors(path):
+    assert cells(path) == cells(path.with_suffix(".py"))
+    code = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    kinds = {output["output_type"] for c in code for output in c["outputs"]}
+    assert kinds & {"display_data", "execute_result"} and "error" not in kinds and len(cells(path)) <= 12
+    assert not any(line.startswith(("def ", "class ")) for c in code for line in c["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs_from_the_committed_results(path):
+    environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "src")}
+    script = [sys.executable, str(path.with_suffix(".py"))]
+    answer = subprocess.run(script, cwd=path.parent, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
