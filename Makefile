@@ -17,7 +17,7 @@ help:  ## this list
 	@echo "Batch Normalization, reproduced. Commands:"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (3 minutes)
+figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute)
 	@$(PY) scripts/figure1.py
 
 study: $(ENV)  ## retrain everything that results/ reports, on full MNIST, and collect it (about an hour; resumes)

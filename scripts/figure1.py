@@ -1,4 +1,4 @@
-"""Figure 1 from nothing in about two minutes: both arms on the embedded digits, a table, a picture."""
+"""Figure 1 from nothing in about a minute: both arms on the embedded digits, a table, a picture."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnrepro.provenance import provenance
+from bnrepro.provenance import code_state, provenance
 from bnrepro.record import (
     LocalTable,
     Recorder,
@@ -141,6 +141,8 @@ def test_provenance_names_command_versions_and_machine():
 
 def test_without_git_the_commit_is_none_and_not_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "")
+    code_state.cache_clear()
     origin = provenance(["train"], "cpu")
+    code_state.cache_clear()
     assert origin["commit"] is None
     assert origin["dirty"] is None

@@ -22,7 +22,7 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
     `commit` and `dirty` are None outside a git checkout of this project. `dirty` looks at the code and the
     configuration only: a table or a notebook made since the commit does not change what a run computes.
     """
-    commit, dirty = _code()
+    commit, dirty = code_state()
     return {
         "command": shlex.join(command),
         "commit": commit,
@@ -36,7 +36,8 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
 
 
 @functools.cache  # the code a process runs is the code it started with, whatever is edited meanwhile
-def _code() -> tuple[str | None, bool | None]:
+def code_state() -> tuple[str | None, bool | None]:
+    """The commit this process started from, and whether code or configuration had uncommitted changes."""
     commit = _commit()
     changes = None if commit is None else _git("status", "--porcelain", "--", *CODE)
     return commit, None if changes is None else bool(changes)

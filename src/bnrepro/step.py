@@ -23,7 +23,7 @@ from bnrepro.optim import Tensors, sgd_
 Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor], Tensor]
 COMPILER = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # as torch picks it
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found": we know
-REPAID_AFTER = 20_000  # replica-steps from which the seconds of compiling are won back
+REPAID_AFTER = 10_000  # replica-steps from which the seconds of compiling are won back
 
 
 def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, transform: Callable = grad_and_value) -> Step:
