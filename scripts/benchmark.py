@@ -162,7 +162,7 @@ def main() -> int:
             out / "speed.csv", index=False, float_format="%.6g"
         )
         print(markdown(table, facts, args.steps, load))
-        print(f"\nwritten: {args.out / 'speed.csv'}")
+        print(f"\nwritten: {out / 'speed.csv'}")
     return 1 if failed else 0
 
 
