@@ -23,6 +23,8 @@ def format_interval(unit: str, value: float, low: float = np.nan, high: float = 
     if np.isnan(value):
         return "–"
     factor, form, suffix = FORMS[unit]
+    # rounded first as the files are, so that a number reads the same before it is stored and after
+    value, low, high = (float(f"{v:.6g}") for v in (value, low, high))
     shown = ["never" if np.isinf(v) else form.format(v * factor) for v in (value, low, high)]
     bounds = "" if np.isnan(low) else f" [{shown[1]}, {shown[2]}]"
     return shown[0] + (suffix if np.isfinite(value) else "") + bounds
