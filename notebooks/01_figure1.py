@@ -76,7 +76,7 @@ figures.sensitivity(results.load(folder / "sensitivity_mnist.parquet"))
 # %%
 for regime, frame in regimes.items():
     display(
-        Markdown(f"**{regime.replace('_', '-')}**\n\n{report.figure1_markdown(results.figure1_table(frame))}")
+        Markdown(f"**{regime.replace('_', '-')}**\n\n{report.effects_markdown(results.figure1_table(frame))}")
     )
 
 # %% [markdown]

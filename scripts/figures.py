@@ -17,7 +17,7 @@ def main() -> int:
         "--results", type=Path, default=Path("results"), help="read and written (%(default)s)"
     )
     folder = parser.parse_args().results
-    for name, make in (("fig1_mnist", figure1), ("sensitivity_mnist", sensitivity)):
+    for name, make in MAKERS.items():
         try:
             for stem, made in make(results.load(folder / f"{name}.parquet")):
                 for path in write(folder, stem, made):
@@ -39,6 +39,9 @@ def sensitivity(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFram
     yield "sensitivity_mnist", figures.sensitivity(frame)
 
 
+MAKERS = {"fig1_mnist": figure1, "sensitivity_mnist": sensitivity}  # by experiment
+
+
 def write(folder: Path, stem: str, made: Figure | pd.DataFrame) -> list[Path]:
     if isinstance(made, Figure):
         path = folder / "figures" / f"{stem}.png"
@@ -47,7 +50,7 @@ def write(folder: Path, stem: str, made: Figure | pd.DataFrame) -> list[Path]:
         return [path]
     paths = [folder / "tables" / f"{stem}.csv", folder / "tables" / f"{stem}.md"]
     results.write_text(paths[0], made.to_csv(index=False, float_format="%.6g"))
-    results.write_text(paths[1], report.figure1_markdown(made))
+    results.write_text(paths[1], report.effects_markdown(made))
     return paths
 
 

@@ -4,6 +4,7 @@ import pytest
 import synthetic
 
 from bnrepro import claims, report
+from bnrepro.claims import figure1 as judges
 
 
 def both(**paper_like) -> dict[str, pd.DataFrame]:
@@ -16,13 +17,13 @@ def swap_arms(frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {name: frame.replace({"variant": names}) for name, frame in frames.items()}
 
 
-@pytest.mark.parametrize("judge", [claims.c1, claims.c2, claims.c3])
+@pytest.mark.parametrize("judge", [judges.c1, judges.c2, judges.c3])
 def test_each_claim_about_figure_1_holds_for_bn_and_not_for_its_opposite(judge):
     assert judge(both()).verdict == "reproduced"
     assert judge(swap_arms(both())).verdict == "not reproduced"
 
 
-@pytest.mark.parametrize("judge", [claims.c1, claims.c2])
+@pytest.mark.parametrize("judge", [judges.c1, judges.c2])
 def test_a_claim_that_holds_in_one_regime_only_is_partly_reproduced_and_shows_the_other(judge):
     verdict = judge(both(lag=0.0, gain=-0.01))
     assert verdict.verdict == "partly"
@@ -31,7 +32,7 @@ def test_a_claim_that_holds_in_one_regime_only_is_partly_reproduced_and_shows_th
 
 
 def test_one_regime_alone_is_never_enough():
-    verdict = claims.c2({"fig1_mnist": synthetic.figure1()})
+    verdict = judges.c2({"fig1_mnist": synthetic.figure1()})
     assert verdict.verdict == "partly"
     assert "not measured: tuned" in verdict.note
 
@@ -43,22 +44,22 @@ def test_the_lead_is_averaged_over_training_time_and_not_over_the_dense_early_gr
     frames["fig1_mnist"] = frame.assign(
         value=frame["value"].where(~early, 0.0)
     )  # BN behind for 2% of training
-    assert claims.c1(frames).verdict == "reproduced"
+    assert judges.c1(frames).verdict == "reproduced"
 
 
 def test_a_bn_seed_that_never_arrives_denies_the_speed_up():
     frames = both()
     frame = frames["fig1_mnist"]
     hopeless = (frame["variant"] == "bn") & (frame["seed"] < 4) & (frame["name"] == "test/accuracy")
-    verdict = claims.c2({"fig1_mnist": frame.assign(value=frame["value"].where(~hopeless, 0.1))})
+    verdict = judges.c2({"fig1_mnist": frame.assign(value=frame["value"].where(~hopeless, 0.1))})
     assert verdict.verdict == "not reproduced"
     assert verdict.high == np.inf
 
 
 def test_a_single_seed_supports_no_verdict():
-    assert claims.c2(both(seeds=1) | {}).verdict in ("partly", "not reproduced")
+    assert judges.c2(both(seeds=1) | {}).verdict in ("partly", "not reproduced")
     one = both()["fig1_mnist"].query("seed == 0")
-    assert claims.c2({"fig1_mnist": one}).verdict == "not reproduced"
+    assert judges.c2({"fig1_mnist": one}).verdict == "not reproduced"
 
 
 def test_identities_hold_only_where_every_error_is_within_its_tolerance():
@@ -68,14 +69,14 @@ def test_identities_hold_only_where_every_error_is_within_its_tolerance():
         ("C5", "identity", 1e-3, 1e-10, 4),
     ]
     frames = {"exact": pd.DataFrame(rows, columns=["claim", "name", "value", "tolerance", "n"])}
-    assert claims.exact("C4", frames).verdict == "reproduced"
-    assert claims.exact("C5", frames).verdict == "not reproduced"
-    assert claims.exact("C5", frames).effect == 1e-3
+    assert judges.exact("C4", frames).verdict == "reproduced"
+    assert judges.exact("C5", frames).verdict == "not reproduced"
+    assert judges.exact("C5", frames).effect == 1e-3
 
 
 def test_caring_less_about_initialization_is_judged_for_the_right_arm():
-    assert claims.c16({"sensitivity_mnist": synthetic.sensitivity()}).verdict == "reproduced"
-    other = claims.c16({"sensitivity_mnist": synthetic.sensitivity(careless="baseline")})
+    assert judges.c16({"sensitivity_mnist": synthetic.sensitivity()}).verdict == "reproduced"
+    other = judges.c16({"sensitivity_mnist": synthetic.sensitivity(careless="baseline")})
     assert other.verdict == "not reproduced"
     assert other.n == 3
 
@@ -84,7 +85,7 @@ def test_cells_that_one_arm_lacks_are_left_out_and_counted():
     frame = synthetic.sensitivity().query(
         "not (variant == 'bn' and `optim.lr` == 10 and `model.init_std` == 1)"
     )
-    assert "3 cells left out" in claims.c16({"sensitivity_mnist": frame}).note
+    assert "3 cells left out" in judges.c16({"sensitivity_mnist": frame}).note
 
 
 def test_without_any_results_every_claim_is_not_tested(tmp_path):

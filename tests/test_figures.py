@@ -4,6 +4,7 @@ import synthetic
 from matplotlib.figure import Figure
 
 from bnrepro import figures, results
+from bnrepro.figures.figure1 import accuracy, percentiles
 
 
 def colour_of(ax, label):
@@ -21,7 +22,7 @@ def test_figure_1_has_the_papers_panels_and_axes():
 def test_the_accuracy_line_is_the_mean_and_the_band_holds_every_seed():
     frame = synthetic.figure1()
     ax = Figure().subplots()
-    figures.accuracy(ax, frame)
+    accuracy(ax, frame)
     seeds = results.curves(frame, "test/accuracy")["bn"]
     line = next(line for line in ax.lines if line.get_label() == "with BN")
     np.testing.assert_allclose(np.asarray(line.get_ydata()), seeds.mean(axis=1))
@@ -33,7 +34,7 @@ def test_the_accuracy_line_is_the_mean_and_the_band_holds_every_seed():
 def test_the_bold_percentiles_are_one_seeds_own_and_not_an_average():
     frame = synthetic.figure1()
     ax = Figure().subplots()
-    figures.percentiles(ax, frame, "baseline")
+    percentiles(ax, frame, "baseline")
     bold = max(ax.lines, key=lambda line: line.get_linewidth())
     expected = results.curves(frame, "probe/hidden3/typical/p50")[("baseline", 0)]
     np.testing.assert_array_equal(bold.get_ydata(), expected)

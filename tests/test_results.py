@@ -201,7 +201,7 @@ def test_the_table_of_figure_1_says_what_the_frame_says():
 
 def test_a_bn_run_that_never_reaches_the_target_is_counted_and_shown():
     arms = [curve("baseline", 0, [0.1, 0.9]), curve("bn", 0, [0.1, 0.5])]
-    text = report.figure1_markdown(results.figure1_table(pd.concat(arms)))
+    text = report.effects_markdown(results.figure1_table(pd.concat(arms)))
     assert "| bn | never | 1 (1 never) |" in text
 
 

@@ -17,7 +17,7 @@ from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.optim import Tensors, learning_rates
 from bnrepro.replicas import Measures, Replicas
-from bnrepro.step import Step, make_step
+from bnrepro.step import Step, make_step, traced
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
 
@@ -128,7 +128,7 @@ class Stacked(Replicas):
 
     def _make_step(self, compiled: bool) -> Step:
         step = vmap(make_step(self.cfg.model, self.cfg.optim), in_dims=(0, 0, 0, 0, 0, None, 0))
-        return _traced(step) if compiled else step
+        return traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:
         """Put the batch indices, rates and dropout keys of steps start..stop-1 on the device."""
@@ -169,25 +169,6 @@ class Stacked(Replicas):
 
     def _parts(self) -> dict[str, Tensors]:
         return {"params": self.params, "buffers": self.buffers, "velocity": self.velocity}
-
-
-def _traced(step: Step) -> Step:
-    """torch.compile for a vmapped step.
-
-    Its front end has no vmap rule for an autograd.Function, so the step is first traced to plain tensor
-    operations, on fake tensors: tracing executes nothing and changes no state.
-    """
-    compiled: Step | None = None
-
-    def first_traced(*args):
-        nonlocal compiled
-        if compiled is None:
-            from torch.fx.experimental.proxy_tensor import make_fx  # 3 s that other drives need not wait
-
-            compiled = torch.compile(make_fx(step, tracing_mode="fake")(*args), dynamic=False)
-        return compiled(*args)
-
-    return first_traced
 
 
 def _clone(part: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -77,11 +77,9 @@ class Replicas:
         params, buffers, velocity = self.replica(s)
         for begin in range(start, stop, PREFETCH) if self.diverged_at[s] < 0 else ():
             end = min(begin + PREFETCH, stop)
-            x, labels, rates, keys = self._batches(s, begin, end)
-            for t in range(end - begin):
-                losses[begin - start + t] = self._step(
-                    params, buffers, velocity, x[t], labels[t], rates[t], keys[t]
-                )
+            batches = zip(*self._batches(s, begin, end), strict=True)
+            chunk = [self._step(params, buffers, velocity, *batch) for batch in batches]
+            losses[begin - start : end - start] = torch.stack(chunk)
         return self._report(s, start, stop, losses, measure)
 
     def measure(self, s: int, last: bool = False) -> Measures:

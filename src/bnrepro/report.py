@@ -1,4 +1,4 @@
-"""Numbers -> Markdown: the table of Figure 1, and the scorecard as a file and as the README's block."""
+"""Numbers -> Markdown: tables of effects, and the scorecard as a file and as the README's block."""
 
 from io import StringIO
 
@@ -15,6 +15,7 @@ FORMS = {  # unit: factor, format, what follows the value
     "steps": (1, "{:,.0f}", ""),
     "ratio": (1, "{:.2f}", ""),
     "error": (1, "{:.1e}", ""),
+    "number": (1, "{:.3g}", ""),
 }
 
 
@@ -30,13 +31,17 @@ def format_interval(unit: str, value: float, low: float = np.nan, high: float = 
     return shown[0] + (suffix if np.isfinite(value) else "") + bounds
 
 
-def figure1_markdown(table: pd.DataFrame) -> str:
-    """The table of `results.figure1_table`."""
-    lines = ["| quantity | arm | value [95% interval] | seeds |", "|---|---|---|---|"]
+def effects_markdown(table: pd.DataFrame) -> str:
+    """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm."""
+    names = list(table.columns[: list(table.columns).index("unit")])
+    last = ["p (Holm)"] if "p_holm" in table else []
+    heads = [*names, "value [95% interval]", "seeds", *last]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
-        value = format_interval(row["unit"], row["value"], row["low"], row["high"])
-        never = f" ({row['censored']} never)" if row["censored"] else ""
-        lines.append(f"| {row['quantity']} | {row['arm']} | {value} | {row['n']}{never} |")
+        never = f" ({row['censored']} never)" if row.get("censored") else ""
+        cells = [str(row[name]) for name in names]
+        cells += [format_interval(row["unit"], row["value"], row["low"], row["high"]), f"{row['n']}{never}"]
+        lines.append(f"| {' | '.join([*cells, *(f'{row[c]:.2g}' for c in ('p_holm',) if last)])} |")
     return "\n".join(lines) + "\n"
 
 

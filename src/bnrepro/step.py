@@ -70,13 +70,38 @@ def compiled_step(cfg: Config, device: torch.device) -> Step:
 
 @functools.cache
 def _compiled(model: tuple, optim: tuple[float, float], *_shapes: object) -> Step:
-    step = make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]))
-    # Guards are checked on each call, at a tenth of a step's time. The cache key above fixes all that they
-    # would check: shapes, dtypes and flags never change between calls of one entry. Compiled code is kept by
-    # code object, so without guards each entry must own one, or the next variant would run this one's graph.
-    step.__code__ = step.__code__.replace()
-    options: Any = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+    return traced(
+        make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]))
+    )
+
+
+def traced(step: Step) -> Step:
+    """`step`, compiled at its first call for the shapes it is then given: later calls must have the same.
+
+    The step is traced to plain tensor operations, on fake tensors (tracing executes nothing and changes no
+    state), and the graph is given to TorchInductor. torch.compile's front end would check at every call what
+    cannot change here, at a tenth of a step's time, and it has no vmap rule for an autograd.Function.
+    """
+    compiled: Callable[..., Any] | None = None
+
+    def first_traced(params, buffers, velocity, *batch):
+        nonlocal compiled
+        leaves = [*params.values(), *buffers.values(), *velocity.values(), *batch]
+        if compiled is None:
+            from torch._inductor import compile as inductor  # 3 s that eager runs need not wait
+            from torch.fx.experimental.proxy_tensor import make_fx
+
+            def flat(*leaves: Any) -> list[Tensor]:
+                rest = iter(leaves)
+                parts: list[Any] = [dict(zip(part, rest)) for part in (params, buffers, velocity)]  # noqa: B905
+                return [step(*parts, *rest)]
+
+            made: Any = inductor(make_fx(flat, tracing_mode="fake")(*leaves), leaves)
+            compiled = made
+        assert compiled is not None
+        return compiled(*leaves)[0]
+
+    return first_traced
 
 
 def why_not_compile(cfg: Config, device: torch.device) -> str | None:

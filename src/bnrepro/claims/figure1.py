@@ -1,109 +1,28 @@
-"""The scorecard: each claim of the paper as one function of the collected results.
-
-The decision rules stand in the docstrings and were fixed before any result was seen. A claim is judged on
-cases (regimes, measures): "reproduced" if its rule holds in every case, "not reproduced" if in none, else
-"partly". The row shows the weakest case: the one whose 95% interval does least for the claim. Intervals are
-pointwise: not corrected for the number of cases.
-"""
+"""Claims judged on Figure 1 (C1 to C3), on its panel of rates and init stds (C16), and exactly (C4 to C6)."""
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportReturnType=false
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 # (pandas' hints give every selection a union of table, column and scalar)
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bnrepro import results
-from bnrepro.report import format_interval
+from bnrepro.claims.judge import Case, Frames, Verdict, judge, need
 from bnrepro.results import Interval, MissingData
 
-Frames = dict[str, pd.DataFrame]  # by the name of the file in results/, without its ending
 FIGURE1 = "notebooks/01_figure1.ipynb"
-STATEMENTS = {
-    "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",
-    "C2": "BN reaches the baseline's best accuracy in fewer steps (Fig. 1a)",
-    "C3": "the input distribution of a last-layer sigmoid is steadier with BN (Fig. 1b, c)",
-    "C4": "BN(Wu) = BN((aW)u), with the gradients that follow (3.3)",
-    "C5": "BN can represent the identity (3)",
-    "C6": "inference is deterministic, one affine map, independent of the batch (3.1)",
-    "C7": "the baseline diverges at 5 times its learning rate, BN does not (4.2.1)",
-    "C8": "BN-Baseline needs fewer than half the steps (4.2.2)",
-    "C9": "BN-x5 needs about 1/14 of the steps (4.2.2)",
-    "C10": "BN-x30 starts slower than x5 and ends higher (4.2.2)",
-    "C11": "with sigmoids BN trains and the baseline stays at chance (4.2.2)",
-    "C12": "with BN, dropout can be removed without loss (3.4, 4.2.1)",
-    "C13": "L2 can shrink, LRN can go, distortions can shrink, shuffling helps (4.2.1)",
-    "C14": "an ensemble beats its best member (4.2.3)",
-    "C15": "layer Jacobians have singular values nearer 1 with BN (3.3)",
-    "C16": "BN cares less about initialization (abstract)",
-    "C17": "a bigger mini-batch means less noise in its statistics, so less regularization (elsewhere)",
-    "C18": "BN and dropout together regularize more than either (elsewhere)",
-}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    claim: str
-    verdict: str  # reproduced, partly, not reproduced, not tested
-    effect: float = np.nan  # of the weakest case; low and high are its 95% interval
-    low: float = np.nan
-    high: float = np.nan
-    n: int = 0  # seeds; for exact identities, numbers compared
-    config: str = ""
-    notebook: str = ""
-    measure: str = ""  # what the effect is
-    unit: str = ""  # accuracy, points, steps, ratio, error (format_interval)
-    note: str = ""
-
-
-class Case(NamedTuple):
-    measure: str
-    unit: str
-    interval: Interval
-    grade: float  # 1: the rule holds, 0.5: it half holds, 0: it does not
-    margin: float  # from "no effect" to the interval's nearer end, positive on the claimed side
-    note: str = ""
-
-
-def _judge(
-    claim: str, cases: list[Case], config: str, notebook: str, note: str = "", most: str = ""
-) -> Verdict:
-    grades = [case.grade for case in cases]
-    verdict = "reproduced" if min(grades) == 1 else "not reproduced" if max(grades) == 0 else "partly"
-    if verdict == "reproduced" and most:
-        verdict = most
-    weakest = min(cases, key=lambda case: (case.grade, np.nan_to_num(case.margin, nan=-np.inf)))
-    each = [f"{c.measure} {format_interval(c.unit, *c.interval[:3])}{c.note}" for c in cases]
-    return Verdict(
-        claim,
-        verdict,
-        *weakest.interval,
-        config=config,
-        notebook=notebook,
-        measure=weakest.measure,
-        unit=weakest.unit,
-        note="; ".join([*each, *([note] if note else [])]),
-    )
 
 
 def _figure1(claim: str, frames: Frames, cases_of: Callable[[pd.DataFrame, str], list[Case]]) -> Verdict:
     """Judges every regime of fig1_mnist; "reproduced" takes both, the paper-like and the tuned one."""
-    by_regime = results.regimes(_need(frames, "fig1_mnist"))
+    by_regime = results.regimes(need(frames, "fig1_mnist"))
     cases = [case for regime, frame in by_regime.items() for case in cases_of(frame, f"({_words(regime)})")]
     missing = [_words(regime) for regime in ("paper_like", "tuned") if regime not in by_regime]
     note = f"not measured: {' and '.join(missing)}" if missing else ""
-    return _judge(claim, cases, "experiment=fig1_mnist", FIGURE1, note, "partly" if missing else "")
-
-
-def _need(frames: Frames, name: str) -> pd.DataFrame:
-    if name not in frames:
-        raise MissingData(f"results/{name}.* is not there")
-    return frames[name]
+    return judge(claim, cases, "experiment=fig1_mnist", FIGURE1, note, "partly" if missing else "")
 
 
 def _words(regime: str) -> str:
@@ -180,7 +99,7 @@ def exact(claim: str, frames: Frames) -> Verdict:
 
     Rule: the largest error, value, is at most tolerance. No sampling, so no interval.
     """
-    rows = _need(frames, "exact").query("claim == @claim")
+    rows = need(frames, "exact").query("claim == @claim")
     if rows.empty:
         raise MissingData(f"results/exact.csv has no row for {claim}")
     cases = []
@@ -188,7 +107,7 @@ def exact(claim: str, frames: Frames) -> Verdict:
         error, margin = Interval(r["value"], np.nan, np.nan, int(r["n"])), r["tolerance"] - r["value"]
         note = f" (tolerance {r['tolerance']:.0e})"
         cases.append(Case(r["name"], "error", error, float(margin >= 0), margin, note))
-    return _judge(claim, cases, "results/exact.csv", "")
+    return judge(claim, cases, "results/exact.csv", "")
 
 
 def c16(frames: Frames) -> Verdict:
@@ -198,7 +117,7 @@ def c16(frames: Frames) -> Verdict:
     each arm at its own best rate (that of its best mean cell), baseline - BN; (ii) share of cells within 1
     point of the same seed's best cell, BN - baseline. Cells that one arm lacks are left out; NaN counts as 0.
     """
-    cells = results.panel(_need(frames, "sensitivity_mnist"))
+    cells = results.panel(need(frames, "sensitivity_mnist"))
     missing = int(cells.isna().any(axis=1).sum())
     cells = cells.dropna()
     if cells.empty or not {"baseline", "bn"} <= set(cells.columns):
@@ -222,24 +141,8 @@ def c16(frames: Frames) -> Verdict:
         ),
     ]
     note = f"{missing} cells left out" if missing else ""
-    return _judge("C16", cases, "experiment=sensitivity_mnist", FIGURE1, note)
+    return judge("C16", cases, "experiment=sensitivity_mnist", FIGURE1, note)
 
 
-def scorecard(results_dir: Path | str) -> pd.DataFrame:
-    """One row per claim, from what is in results/; where an input is missing, "not tested" and why."""
-    folder, frames = Path(results_dir), {}
-    for name in ("fig1_mnist", "sensitivity_mnist"):
-        if (folder / f"{name}.parquet").exists():
-            frames[name] = results.load(folder / f"{name}.parquet")
-    if (folder / "exact.csv").exists():
-        frames["exact"] = pd.read_csv(folder / "exact.csv")
-    judges: dict[str, Callable[[Frames], Verdict]] = {"C1": c1, "C2": c2, "C3": c3, "C16": c16}
-    judges |= {claim: lambda frames, claim=claim: exact(claim, frames) for claim in ("C4", "C5", "C6")}
-    rows = []
-    for claim, statement in STATEMENTS.items():
-        try:
-            verdict = judges[claim](frames) if claim in judges else Verdict(claim, "not tested")
-        except MissingData as reason:
-            verdict = Verdict(claim, "not tested", note=str(reason))
-        rows.append({"claim": claim, "statement": statement, **asdict(verdict)})
-    return pd.DataFrame(rows)
+JUDGES = {"C1": c1, "C2": c2, "C3": c3, "C16": c16}
+JUDGES |= {claim: lambda frames, claim=claim: exact(claim, frames) for claim in ("C4", "C5", "C6")}

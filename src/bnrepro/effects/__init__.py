@@ -1,0 +1,1 @@
+"""Tidy frame -> tables of effects with intervals, a module per experiment of the MNIST study."""
