@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bnrepro.composed import CONF, jobs, single, typed
-from bnrepro.config import Config
+from bnrepro.config import REFERENCE_BATCH, Config
 from bnrepro.progress import progress
 from bnrepro.refusal import one_line
-from bnrepro.run import REFUSALS, check, folder_of, run, state_of
+from bnrepro.run import REFUSALS, check, folder_of, packs, run_together, state_of
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to `main` whole, which says them in one line
 failures: list[Exception] = []  # of this process's jobs
@@ -28,18 +28,50 @@ failures: list[Exception] = []  # of this process's jobs
 def train(cfg: DictConfig) -> str:
     """One job. An error ends this job only: the others of a sweep go on; its traceback lies in its folder."""
     config = typed(cfg)
-    label = f"{config.experiment}/{config.variant} lr {config.optim.lr:g} std {config.model.init_std:g}"
     try:
-        with progress(label, config.train.steps, len(config.seeds)) as update:
-            state = run(config, update)
+        state = train_pack([config])
     except Exception as error:
         failures.append(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            print(f"{label}: failed: {one_line(error)}", file=sys.stderr)
+            print(f"{label([config])}: failed: {one_line(error)}", file=sys.stderr)
         return "failed"
-    if state == "skipped":
-        print(f"{label}: finished before, skipped")
     return state
+
+
+def train_pack(configs: list[Config], before: str = "") -> str:
+    """Train runs that share their shapes; says which were finished before."""
+    with progress(
+        before + label(configs), configs[0].train.steps, sum(len(c.seeds) for c in configs)
+    ) as update:
+        states = run_together(configs, update)
+    for config, state in zip(configs, states, strict=True):
+        if state == "skipped" and len(configs) == 1:
+            print(f"{label([config])}: finished before, skipped")
+    return states[0]
+
+
+def label(configs: list[Config]) -> str:
+    """What differs between runs that train together is left to the closing table."""
+    first = configs[0]
+    words = [f"{first.experiment}/{'+'.join(dict.fromkeys(c.variant for c in configs))}"]
+    if first.data.batch_size != REFERENCE_BATCH:
+        words.append(f"batch {first.data.batch_size}")
+    for name, values in (("lr", [c.optim.lr for c in configs]), ("std", [c.model.init_std for c in configs])):
+        low, high = min(values), max(values)
+        words.append(f"{name} {low:g}" if low == high else f"{name} {low:g}..{high:g}")
+    return " ".join(words)
+
+
+def sweep(configs: list[Config]) -> None:
+    """Every job of a sweep, those that share their shapes side by side. A failure ends its own pack only."""
+    unfinished = {folder_of(cfg): cfg for cfg in configs if state_of(folder_of(cfg)) != "finished"}
+    todo = packs(list(unfinished.values()))
+    for i, pack in enumerate(todo, 1):
+        try:
+            train_pack(pack, f"{i}/{len(todo)} " if len(todo) > 1 else "")
+        except Exception as error:
+            failures.append(error)
+            print(f"{label(pack)}: failed: {one_line(error)}", file=sys.stderr)
 
 
 def closing_table(configs: list[Config], before: list[str]) -> bool:
@@ -57,26 +89,27 @@ def closing_table(configs: list[Config], before: list[str]) -> bool:
 def main() -> int:
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
-    sweep = "-m" in flags or "--multirun" in flags
+    multirun = "-m" in flags or "--multirun" in flags
+    launched = any(o.startswith("hydra/launcher=") for o in overrides)  # joblib, submitit: one job a process
     try:
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own
             train()
             if failures:
                 raise failures[0]
             return 0
-        configs = jobs(overrides) if sweep else [single(overrides)]
+        configs = jobs(overrides) if multirun else [single(overrides)]
         before = [state_of(folder_of(cfg)) for cfg in configs]
-        if sweep:
+        if multirun:
             for cfg in {str((cfg.data, cfg.output, cfg.train.device)): cfg for cfg in configs}.values():
                 check(cfg)
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
-            train()
+            sweep(configs) if multirun and not launched else train()
         finally:
-            finished = closing_table(configs, before) if sweep else not failures
-        if failures and not sweep:
+            finished = closing_table(configs, before) if multirun else not failures
+        if failures and not multirun:
             raise failures[0]
-        if not sweep:
+        if not multirun:
             print(f"results: {folder_of(configs[0])}")
         return 0 if finished else 1
     except KeyboardInterrupt:

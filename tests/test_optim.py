@@ -15,8 +15,8 @@ from bnrepro.streams import keep_mask
 )
 def test_learning_rates_follow_their_schedule(schedule, expected):
     cfg = OptimConfig(lr=0.4, lr_scale=5, schedule=schedule, decay=0.5, decay_steps=2)
-    torch.testing.assert_close(learning_rates(cfg, 0, 4), torch.tensor(expected, dtype=torch.float32))
-    torch.testing.assert_close(learning_rates(cfg, 2, 4), torch.tensor(expected[2:], dtype=torch.float32))
+    torch.testing.assert_close(learning_rates(cfg, 60, 0, 4), torch.tensor(expected, dtype=torch.float32))
+    torch.testing.assert_close(learning_rates(cfg, 60, 2, 4), torch.tensor(expected[2:], dtype=torch.float32))
 
 
 def test_dropout_keeps_the_stated_share_independently_of_step_layer_and_seed():

@@ -1,4 +1,4 @@
-"""Save and resume a run's replicas."""
+"""Save and resume the replicas of a run; those of runs that train together lie apart, each with its run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ import torch
 from bnrepro.replicas import Replicas
 
 
-def save(path: Path, replicas: Replicas, wall_s: float) -> None:
-    """Write the replicas' state and the time spent so far; a crash while writing leaves the previous file."""
+def save(path: Path, replicas: Replicas, wall_s: float, run: int = 0) -> None:
+    """Write the state of run number `run` and the time spent so far; a crash leaves the previous file."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        torch.save({"replicas": replicas.state_dict(), "wall_s": wall_s}, file)
+        torch.save({"replicas": replicas.state_dict(run), "wall_s": wall_s}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def restore(path: Path, replicas: Replicas) -> float | None:
+def restore(path: Path, replicas: Replicas, run: int = 0) -> float | None:
     """Load what `save` wrote; returns the seconds spent before, or None where there is nothing to resume."""
     if not path.exists():
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
-    replicas.load_state_dict(state["replicas"])
+    replicas.load_state_dict(state["replicas"], run)
     return state["wall_s"]
+
+
+def step_of(path: Path) -> int:
+    """The step at which a run resumes; -1 where it starts."""
+    return (
+        torch.load(path, map_location="cpu", weights_only=True)["replicas"]["step_no"]
+        if path.exists()
+        else -1
+    )

@@ -15,7 +15,12 @@ METRICS = {
     r"train/loss": "cross-entropy, mean of the training steps since the previous row",
     r"(test|val)/loss": "cross-entropy over the split (BN: moving averages)",
     r"(test|val)/accuracy": "share of the split classified correctly, 0 to 1 (BN: moving averages)",
-    r"(test|val)/(loss|accuracy)_population": "with population statistics (Algorithm 2), last step only",
+    r"(test|val)/(loss|accuracy)_population": "with population statistics (Algorithm 2)",
+    r"(test|val)/(loss|accuracy)_batch": "BN by the statistics of test batches of the training size",
+    r"train/(loss|accuracy)_eval": "10,000 training images (or all, if fewer), in evaluation mode",
+    r"noise/(mu|var)/m\d+": "variance of a mini-batch statistic of one unit over batches of M, in its own unit",
+    r"noise/logit/m\d+": "variance of a fixed example's logits over its mini-batch companions",
+    r"noise/kurtosis": "of that unit over the training set",
     r"probe/hidden\d+/(typical|all)/p(15|50|85)": "percentile of a nonlinearity's input; one unit, or all",
     r"diverged_at": "first step whose loss was not finite; absent where it always was",
 }

@@ -39,20 +39,25 @@ def _not_negative(key: str, value: float, below: float = math.inf) -> None:
     _check(math.isfinite(value) and 0 <= value < below, f"{key}={value}: must be at least 0{bound}")
 
 
+NORMS = ("none", "bn", "torch", "renorm", "ghost", "group", "layer", "weight")
+BATCH_NORMS = ("bn", "torch", "renorm", "ghost")  # those that take statistics over the mini-batch
+REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr there
+
+
 @dataclass
 class DataConfig:
     name: str = "mnist5k"
     root: str = "data"
     batch_size: int = 60
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
-    holdout: int = (
-        0  # training images set aside for tuning; evaluated as val/*, and test/* is then left alone
-    )
+    holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
+    examples: int = 0  # training images kept, drawn once for all seeds (fewer are a subset of more); 0: all
 
     def __post_init__(self) -> None:
         _one_of("data.name", self.name, ("mnist5k", "mnist"))
         _check(self.batch_size >= 1, f"data.batch_size={self.batch_size}: must be at least 1")
         _not_negative("data.holdout", self.holdout)
+        _not_negative("data.examples", self.examples)
 
 
 @dataclass
@@ -60,7 +65,14 @@ class ModelConfig:
     width: int = 100
     depth: int = 3
     activation: str = "sigmoid"
-    norm: str = "none"  # none, bn (from scratch), torch (nn.BatchNorm1d, for comparison)
+    norm: str = "none"  # bn: from scratch; torch: nn.BatchNorm1d; the others: models/normalization.py
+    placement: str = "before"  # normalization before the nonlinearity, as in the paper, or after it
+    affine: bool = True  # BN's gamma and beta
+    bias: str = "auto"  # of the hidden layers; auto: unless BN's beta takes its place (section 3.2)
+    ghost_size: int = 16  # norm=ghost: examples that share one statistic
+    r_max: float = 3.0  # norm=renorm: limits of its two corrections; .inf: no limit
+    d_max: float = 5.0
+    noise: float = 0.0  # injected after BN, as Santurkar et al. 2018 do; 1: as strong as theirs
     dropout: float = 0.0
     init_std: float = 0.1  # the paper: "small random Gaussian values"
     eps: float = 1e-5
@@ -68,7 +80,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _one_of("model.activation", self.activation, ("sigmoid", "relu", "tanh"))
-        _one_of("model.norm", self.norm, ("none", "bn", "torch"))
+        _one_of("model.norm", self.norm, NORMS)
+        _one_of("model.placement", self.placement, ("before", "after"))
+        _one_of("model.bias", self.bias, ("auto", "on", "off"))
+        _check(self.affine or self.norm == "bn", "model.affine=false: only for model.norm=bn")
+        _check(self.ghost_size >= 2, f"model.ghost_size={self.ghost_size}: must be at least 2")
+        _check(self.r_max >= 1 and self.d_max >= 0, "model.r_max must be at least 1, model.d_max at least 0")
+        _not_negative("model.noise", self.noise)
         _check(self.width >= 1 and self.depth >= 1, "model.width and model.depth must be at least 1")
         _not_negative("model.dropout", self.dropout, below=1)
         _positive("model.init_std", self.init_std)
@@ -80,6 +98,7 @@ class ModelConfig:
 class OptimConfig:
     lr: float = 0.1
     lr_scale: float = 1.0  # multiplies lr, as the paper's "x5" and "x30"
+    batch_rule: str = "constant"  # linear: the rate is lr * batch_size / 60
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: str = "constant"
@@ -93,6 +112,7 @@ class OptimConfig:
         _positive("optim.lr_scale", self.lr_scale)
         _not_negative("optim.momentum", self.momentum, below=1)
         _not_negative("optim.weight_decay", self.weight_decay)
+        _one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
         _one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
         _positive("optim.decay", self.decay)
         _check(self.decay_steps >= 1, f"optim.decay_steps={self.decay_steps}: must be at least 1")
@@ -101,6 +121,7 @@ class OptimConfig:
 @dataclass
 class TrainConfig:
     steps: int = 50_000
+    examples: int = 0  # instead of steps: examples to see, repeats counted; steps = examples / batch_size
     device: str = "auto"
     compile: str = (
         "auto"  # auto: compile where a C++ compiler is found and the run is long enough to repay it
@@ -111,6 +132,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, f"train.steps={self.steps}: must be at least 1")
+        _not_negative("train.examples", self.examples)
         _one_of("train.device", self.device, ("auto", "cpu", "cuda"))
         _one_of("train.compile", self.compile, ("auto", "on", "off"))
         _one_of("train.drive", self.drive, ("auto", "sequential", "stacked"))
@@ -121,11 +143,17 @@ class TrainConfig:
 @dataclass
 class EvalConfig:
     every: int = 500
+    points: int = 0  # instead of `every`: evaluations, equally spaced
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     probe: bool = True
+    train: bool = False  # also 10,000 training images, in evaluation mode
+    inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
+    noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)
+    diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: diagnostics.py
 
     def __post_init__(self) -> None:
         _check(self.every >= 1, f"eval.every={self.every}: must be at least 1")
+        _not_negative("eval.points", self.points)
 
 
 @dataclass
@@ -164,10 +192,18 @@ class Config:
 
     def __post_init__(self) -> None:
         self.seeds = _seeds(self.seeds)
-        if self.model.norm != "none":
-            _check(
-                self.data.batch_size > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples"
-            )
+        m = self.data.batch_size
+        if self.model.norm in BATCH_NORMS:
+            _check(m > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
+        whole = m <= self.model.ghost_size or m % self.model.ghost_size == 0
+        _check(
+            self.model.norm != "ghost" or whole,
+            f"data.batch_size={m}: not a multiple of model.ghost_size={self.model.ghost_size}",
+        )
+        if self.train.examples:
+            self.train.steps = max(1, self.train.examples // m)
+        if self.eval.points:
+            self.eval.every = -(-self.train.steps // self.eval.points)
         for key in ("experiment", "variant", "regime"):
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
@@ -176,6 +212,16 @@ class Config:
 
 # What cannot change a run's numbers, beyond rounding: where and how it runs, and what it writes.
 _NOT_IN_ADDRESS = {"output", "record", "root", "device", "compile", "drive", "workers", "checkpoint_seconds"}
+
+
+def packable(cfg: Config) -> str:
+    """Runs of equal value share all shapes and steps, so that one compiled step trains them together."""
+    free = {"experiment", "variant", "regime", "seeds", "output", "record"}
+    kept: dict[str, Any] = {key: node for key, node in asdict(cfg).items() if key not in free}
+    for key in ("lr", "lr_scale", "schedule", "decay", "decay_steps", "batch_rule"):
+        del kept["optim"][key]
+    kept["model"] |= {"init_std": 1.0, "dropout": kept["model"]["dropout"] > 0}
+    return json.dumps(kept, sort_keys=True)
 
 
 def address(cfg: Config) -> str:

@@ -13,24 +13,30 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from bnrepro.config import Config, ConfigError
-from bnrepro.data import Dataset, batch_indices
-from bnrepro.optim import Tensors, learning_rates
+from bnrepro.config import Config, ConfigError, packable
+from bnrepro.data import Dataset
+from bnrepro.optim import Tensors
 from bnrepro.replicas import Measures, Replicas
 from bnrepro.step import Step, make_step, traced
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
 
 
-def build_replicas(cfg: Config, data: Dataset) -> Replicas:
-    """The drive that cfg.train asks for; "auto" takes what measures fastest on this machine."""
-    device = device_of(cfg)
+def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
+    """The drive that cfg.train asks for; "auto" takes what measures fastest on this machine.
+
+    Several runs train together where `config.packable` is the same for all of them.
+    """
+    runs = runs if isinstance(runs, list) else [runs]
+    if len({packable(run) for run in runs}) != 1:
+        raise ValueError("runs of different shapes or lengths do not train together")
+    cfg, device = runs[0], device_of(runs[0])
     if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and device.type == "cuda"):
-        return Stacked(cfg, data, device)
+        return Stacked(runs, data, device)
     if device.type == "cpu":
         torch.set_num_threads(1)  # two threads on one small step are slower than one
-    workers = workers_for(cfg) if device.type == "cpu" else 1
-    return Forked(cfg, data, device, workers) if workers > 1 else Replicas(cfg, data, device)
+    workers = workers_for(cfg, sum(len(run.seeds) for run in runs)) if device.type == "cpu" else 1
+    return Forked(runs, data, device, workers) if workers > 1 else Replicas(runs, data, device)
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -46,13 +52,13 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def workers_for(cfg: Config) -> int:
+def workers_for(cfg: Config, replicas: int) -> int:
     """Processes to use: cfg.train.workers, or one a core; one inside a process that is itself one of many."""
     if sys.platform != "linux":
         return 1  # elsewhere fork is missing or unsafe
     alone = multiprocessing.parent_process() is None
     cores = len(os.sched_getaffinity(0)) if alone else 1
-    return min(cfg.train.workers or cores, len(cfg.seeds))
+    return min(cfg.train.workers or cores, replicas)
 
 
 _replicas: Replicas | None = None  # in a forked process: its view of the shared replicas
@@ -81,8 +87,8 @@ class Forked(Replicas):
     The step is compiled before the fork, so the processes inherit it instead of compiling it again.
     """
 
-    def __init__(self, cfg: Config, data: Dataset, device: torch.device, workers: int) -> None:
-        super().__init__(cfg, data, device)
+    def __init__(self, runs: list[Config], data: Dataset, device: torch.device, workers: int) -> None:
+        super().__init__(runs, data, device)
         for part in (self.params, self.buffers, self.velocity, {"diverged_at": self.diverged_at}):
             for tensor in part.values():
                 tensor.share_memory_()
@@ -101,13 +107,13 @@ class Forked(Replicas):
 class Stacked(Replicas):
     """All replicas in one vmapped step; on CUDA gather, forward, backward and update are one graph."""
 
-    def __init__(self, cfg: Config, data: Dataset, device: torch.device) -> None:
-        super().__init__(cfg, data, device)
+    def __init__(self, runs: list[Config], data: Dataset, device: torch.device) -> None:
+        super().__init__(runs, data, device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        s, m = len(self), cfg.data.batch_size
+        s, m = len(self), self.cfg.data.batch_size
         self._t = torch.zeros(1, dtype=torch.int64, device=device)
         self._index = torch.zeros(GRAPH_CHUNK, s, m, dtype=torch.int64, device=device)
-        self._rates = torch.zeros(GRAPH_CHUNK, device=device)
+        self._rates = torch.zeros(GRAPH_CHUNK, s, device=device)
         self._key = torch.zeros(GRAPH_CHUNK, s, 2, dtype=torch.int64, device=device)
         self._losses = torch.zeros(GRAPH_CHUNK, s, device=device)
 
@@ -127,17 +133,18 @@ class Stacked(Replicas):
         """Not here: the first step traces and compiles."""
 
     def _make_step(self, compiled: bool) -> Step:
-        step = vmap(make_step(self.cfg.model, self.cfg.optim), in_dims=(0, 0, 0, 0, 0, None, 0))
+        step = vmap(make_step(self.cfg.model, self.cfg.optim), in_dims=0)
         return traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:
         """Put the batch indices, rates and dropout keys of steps start..stop-1 on the device."""
-        examples, m = len(self.data.images), self.cfg.data.batch_size
-        index = [batch_indices(seed, examples, m, start, stop) for seed in self.cfg.seeds]
-        keys = [self._keys(s, start, stop) for s in range(len(self))]
-        self._index[: stop - start] = torch.stack(index, dim=1).to(self.device)
-        self._key[: stop - start] = torch.stack(keys, dim=1)
-        self._rates[: stop - start] = learning_rates(self.cfg.optim, start, stop).to(self.device)
+        for kept, of in (
+            (self._index, self._index_of),
+            (self._key, self._keys),
+            (self._rates, self._rates_of),
+        ):
+            each = [of(s, start, stop) for s in range(len(self))]
+            kept[: stop - start] = torch.stack(each, dim=1).to(self.device)
         if self.device.type == "cuda" and self._graph is None:
             self._capture()
         self._t.zero_()
@@ -147,7 +154,7 @@ class Stacked(Replicas):
         index = self._index.index_select(0, self._t)[0]
         x, labels = self.data.images[index].float() * self.data.scale, self.data.labels[index]
         rate, keys = self._rates.index_select(0, self._t)[0], self._key.index_select(0, self._t)[0]
-        loss = self._step(self.params, self.buffers, self.velocity, x, labels, rate, keys)
+        loss = self._step(self.params, self.buffers, self.velocity, x, labels, rate, keys, self.drop)
         self._losses.index_copy_(0, self._t, loss[None])
         self._t.add_(1)
 

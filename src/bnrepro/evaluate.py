@@ -1,4 +1,4 @@
-"""Loss and accuracy over a split."""
+"""Loss and accuracy over a split, with the inference statistics one asks for."""
 
 from __future__ import annotations
 
@@ -9,27 +9,61 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bnrepro.data import Dataset, batch_indices
+from bnrepro.norm import normalization_layers
+
+TRAIN_EXAMPLES = 10_000  # at most: as many as the test set has
+
+
+def evaluate(model: nn.Module, data: Dataset, suffix: str = "") -> dict[str, float]:
+    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats."""
+    return _measured(model, data.eval_images, data.eval_labels, data.scale, data.split, suffix)
+
+
+def evaluate_train(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """{"train/loss_eval", "train/accuracy_eval"}: the first 10,000 training images, in evaluation mode."""
+    images, labels = data.images[:TRAIN_EXAMPLES], data.labels[:TRAIN_EXAMPLES]
+    return _measured(model, images, labels, data.scale, "train", "_eval")
+
+
+def evaluate_by_batch(model: nn.Module, data: Dataset, batch_size: int) -> dict[str, float]:
+    """{"<split>/loss_batch", ...}: BN by the statistics of test batches of `batch_size`, in the file's order.
+
+    What one gets who forgets to switch to evaluation mode. The last, incomplete batch is left out. Moves the
+    running statistics of `model`.
+    """
+    whole = len(data.eval_labels) // batch_size * batch_size
+    images, labels = data.eval_images[:whole], data.eval_labels[:whole]
+    layers = normalization_layers(model)
+    return _measured(model, images, labels, data.scale, data.split, "_batch", batch_size, layers)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset, suffix: str = "", chunk: int = 500) -> dict[str, float]:
-    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} in evaluation mode; the loss in nats.
-
-    A diverged net has no accuracy: NaN, not the share of the class that argmax names first.
-    """
+def _measured(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    scale: float,
+    split: str,
+    suffix: str,
+    chunk: int = 500,
+    in_training: list | None = None,
+) -> dict[str, float]:
+    """A diverged net has no accuracy: NaN, not the share of the class that argmax names first."""
     was_training = model.training
     model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=data.images.device)
-    correct = torch.zeros((), dtype=torch.int64, device=data.images.device)
-    for rows, labels in zip(data.eval_images.split(chunk), data.eval_labels.split(chunk), strict=True):
-        logits, _ = model(rows.float() * data.scale)
-        loss += cross_entropy(logits, labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
+    for layer in in_training or ():
+        layer.train()
+    loss = torch.zeros((), dtype=torch.float64, device=images.device)
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    for rows, targets in zip(images.split(chunk), labels.split(chunk), strict=True):
+        logits, _ = model(rows.float() * scale)
+        loss += cross_entropy(logits, targets, reduction="sum")
+        correct += (logits.argmax(1) == targets).sum()
     model.train(was_training)
-    n = len(data.eval_labels)
+    n = len(labels)
     return {
-        f"{data.split}/loss{suffix}": loss.item() / n,
-        f"{data.split}/accuracy{suffix}": correct.item() / n if loss.isfinite() else float("nan"),
+        f"{split}/loss{suffix}": loss.item() / n,
+        f"{split}/accuracy{suffix}": correct.item() / n if loss.isfinite() else float("nan"),
     }
 
 

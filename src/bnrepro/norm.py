@@ -108,24 +108,31 @@ class BatchNorm(nn.Module):
     inference as `running = (1 - momentum) * running + momentum * batch`, the variance with m/(m-1).
     momentum=None averages all batches equally instead, which is what Algorithm 2 asks for.
 
+    affine=False leaves gamma = 1 and beta = 0, as in torch.
+
     Raises ValueError for other shapes and, in training, for m = 1, whose variance is always zero.
     """
+
+    weight: Tensor | None
+    bias: Tensor | None
 
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1) -> None:
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True
+    ) -> None:
         super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
+        self.register_parameter("weight", nn.Parameter(torch.ones(num_features)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine else None)
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
     def reset_running_stats(self) -> None:
         self.running_mean.zero_()
@@ -137,15 +144,25 @@ class BatchNorm(nn.Module):
             wanted = f"(N, {self.num_features}) or (N, {self.num_features}, H, W)"
             raise ValueError(f"expected {wanted}, got {tuple(x.shape)}")
         if not self.training:
-            scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+            gamma, beta = self.gamma_beta()
+            scale = gamma * torch.rsqrt(self.running_var + self.eps)
             centred = _widen(x) - _per_feature(self.running_mean, x)
-            return (centred * _per_feature(scale, x) + _per_feature(self.bias, x)).to(x.dtype)
+            return (centred * _per_feature(scale, x) + _per_feature(beta, x)).to(x.dtype)
         m = x.numel() // self.num_features
         if m < 2:
             raise ValueError(
                 f"Batch Normalization in training needs more than {m} value per feature: one has no variance"
             )
-        y, mu, var = BatchNormTransform.apply(x, self.weight, self.bias, self.eps)
+        return self._normalize(x, m)
+
+    def gamma_beta(self) -> tuple[Tensor, Tensor]:
+        """gamma and beta, (C,) each; ones and zeros without affine."""
+        if self.weight is None or self.bias is None:
+            return torch.ones_like(self.running_mean), torch.zeros_like(self.running_mean)
+        return self.weight, self.bias
+
+    def _normalize(self, x: Tensor, m: int) -> Tensor:
+        y, mu, var = BatchNormTransform.apply(x, *self.gamma_beta(), self.eps)
         self._track(mu, var * (m / (m - 1)))
         return y
 
@@ -162,8 +179,9 @@ class BatchNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> tuple[Tensor, Tensor]:
         """Inference as one affine map, y = scale * x + shift, both (C,) (Algorithm 2, line 11)."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - scale * self.running_mean
+        gamma, beta = self.gamma_beta()
+        scale = gamma * torch.rsqrt(self.running_var + self.eps)
+        return scale, beta - scale * self.running_mean
 
 
 AnyBatchNorm = BatchNorm | nn.BatchNorm1d | nn.BatchNorm2d

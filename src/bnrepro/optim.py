@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnrepro.config import OptimConfig
+from bnrepro.config import REFERENCE_BATCH, OptimConfig
 
 Tensors = dict[str, Tensor]
 
 
-def learning_rates(cfg: OptimConfig, start: int, stop: int) -> Tensor:
-    """The rates of steps start..stop-1, shape (stop - start,), float32; step 0 has lr * lr_scale."""
+def learning_rates(cfg: OptimConfig, batch_size: int, start: int, stop: int) -> Tensor:
+    """The rates of steps start..stop-1, shape (stop - start,), float32.
+
+    Step 0 has lr * lr_scale, with batch_rule=linear times batch_size / 60.
+    """
     step = torch.arange(start, stop, dtype=torch.float64)
     match cfg.schedule:
         case "exponential":
@@ -20,7 +23,8 @@ def learning_rates(cfg: OptimConfig, start: int, stop: int) -> Tensor:
             factor = cfg.decay ** torch.floor(step / cfg.decay_steps)
         case _:
             factor = torch.ones_like(step)
-    return (cfg.lr * cfg.lr_scale * factor).float()
+    scale = batch_size / REFERENCE_BATCH if cfg.batch_rule == "linear" else 1.0
+    return (cfg.lr * cfg.lr_scale * scale * factor).float()
 
 
 def sgd_(params: Tensors, grads: Tensors, velocity: Tensors, lr: Tensor, cfg: OptimConfig) -> None:

@@ -1,4 +1,8 @@
-"""S seeds of one configuration behind one face: one tensor axis, several ways to drive it.
+"""S networks of one shape behind one face: one tensor axis, several ways to drive it.
+
+A replica is a configuration and a seed. Those of one object share shapes, data and steps; their learning
+rates, initial standard deviations and dropout rates may differ (config.packable).
+
 
 The state of all replicas is one dictionary of tensors with a leading axis S. What differs is who steps it:
 
@@ -15,18 +19,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bnrepro.config import Config
+from bnrepro.config import BATCH_NORMS, Config
 from bnrepro.data import Dataset, batch_indices
-from bnrepro.evaluate import evaluate, training_batches
+from bnrepro.evaluate import evaluate, evaluate_by_batch, evaluate_train, training_batches
 from bnrepro.models import MLP
 from bnrepro.norm import normalization_layers, population_statistics
 from bnrepro.optim import Tensors, learning_rates
-from bnrepro.probe import distribution, histogram, typical_unit
+from bnrepro.probe import batch_noise, distribution, histogram, typical_unit
 from bnrepro.step import Step, autograd_and_value, compiled_step, make_step, why_not_compile
 
 Measures = tuple[dict[str, float], dict[str, tuple[list[int], list[float]]]]
 PREFETCH = 10  # steps whose images are gathered and made floats at once: 1.9 MB at batch 60, cache-sized
 PROBE_BATCHES = 10
+PARTS = ("params", "buffers", "velocity")
 
 
 class Replicas:
@@ -35,23 +40,27 @@ class Replicas:
     params, buffers, velocity: {name: (S, ...)}; diverged_at (S,) int64, -1 while all losses were finite.
     """
 
-    def __init__(self, cfg: Config, data: Dataset, device: torch.device) -> None:
-        self.cfg, self.data, self.device = cfg, data.to(device), device
+    def __init__(self, runs: list[Config], data: Dataset, device: torch.device) -> None:
+        self.runs, self.data, self.device = runs, data.to(device), device
+        self.cfg = cfg = runs[0]  # for all that the runs share
+        self.cfgs = [run for run in runs for _ in run.seeds]  # of each replica
+        self.seeds = [seed for run in runs for seed in run.seeds]
+        self.drop = torch.tensor([run.model.dropout for run in self.cfgs], device=device)
         self.step_no = 0
-        models = [MLP(cfg.model).reset(seed) for seed in cfg.seeds]
+        models = [MLP(each.model).reset(seed) for each, seed in zip(self.cfgs, self.seeds, strict=True)]
         self.layer, self.units = f"hidden{cfg.model.depth}", [typical_unit(m.weights()[-2]) for m in models]
         self.params = _stack([dict(m.named_parameters()) for m in models], device)
         self.buffers = _stack([dict(m.named_buffers()) for m in models], device)
         self.velocity = {k: torch.zeros_like(v) for k, v in self.params.items() if cfg.optim.momentum}
         self.diverged_at = torch.full((len(models),), -1)
         self._shell = MLP(cfg.model).to(device)  # any replica as a module, see `module`
-        self.eager_because = why_not_compile(cfg, device)
+        self.eager_because = why_not_compile(cfg, len(self), device)
         self._step = self._make_step(compiled=self.eager_because is None)
         if self.eager_because is None:
             self._compile_now()
 
     def __len__(self) -> int:
-        return len(self.cfg.seeds)
+        return len(self.seeds)
 
     def replica(self, s: int) -> tuple[Tensors, Tensors, Tensors]:
         """params, buffers, velocity of replica s as views: writing to them writes to the stack."""
@@ -78,36 +87,53 @@ class Replicas:
         for begin in range(start, stop, PREFETCH) if self.diverged_at[s] < 0 else ():
             end = min(begin + PREFETCH, stop)
             batches = zip(*self._batches(s, begin, end), strict=True)
-            chunk = [self._step(params, buffers, velocity, *batch) for batch in batches]
+            chunk = [self._step(params, buffers, velocity, *batch, self.drop[s]) for batch in batches]
             losses[begin - start : end - start] = torch.stack(chunk)
         return self._report(s, start, stop, losses, measure)
 
     def measure(self, s: int, last: bool = False) -> Measures:
         """What is recorded of replica s at a grid step: loss and accuracy of the split, and the probe."""
-        values, histograms = evaluate(self.module(s), self.data), {}
-        if self.cfg.eval.probe:
+        wanted, model = self.cfg.eval, self.module(s)
+        values, histograms = evaluate(model, self.data), {}
+        if wanted.train:
+            values |= evaluate_train(model, self.data)
+        if wanted.probe:
             u = self._probed(s)
             values |= distribution(self.layer, u, self.units[s])
             if self.cfg.record.wandb != "off" and self.cfg.record.histograms:
                 histograms[f"probe/{self.layer}/histogram"] = histogram(u)
-        if last and self.cfg.model.norm != "none":
+        if wanted.diagnose:
+            values |= self._diagnosed(s)
+        if self.cfg.model.norm in BATCH_NORMS and (last or wanted.inference):
             model = self.module(s)
-            batches = training_batches(self.data, self.cfg.data.batch_size, self.cfg.seeds[s])
+            batches = training_batches(self.data, self.cfg.data.batch_size, self.seeds[s])
             population_statistics(model, batches)
             values |= evaluate(model, self.data, "_population")
+            if wanted.inference:
+                values |= evaluate_by_batch(model, self.data, self.cfg.data.batch_size)
+            if last and wanted.noise:
+                values |= batch_noise(model, self.data, self.units[s], self.seeds[s])
         return values, histograms
 
-    def state_dict(self) -> dict:
-        names = ("params", "buffers", "velocity", "diverged_at", "step_no")
-        return {name: getattr(self, name) for name in names}
+    def state_dict(self, run: int = 0) -> dict:
+        """All there is to know of one run's replicas, in the order of its seeds."""
+        rows = self.rows(run)
+        parts: dict = {name: {k: v[rows] for k, v in getattr(self, name).items()} for name in PARTS}
+        return parts | {"diverged_at": self.diverged_at[rows], "step_no": self.step_no}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict, run: int = 0) -> None:
         """Copy a saved state into this one's tensors, in place: processes may share them."""
-        for part in ("params", "buffers", "velocity"):
+        rows = self.rows(run)
+        for part in PARTS:
             for name, tensor in getattr(self, part).items():
-                tensor.copy_(state[part][name])
-        self.diverged_at.copy_(state["diverged_at"])
+                tensor[rows] = state[part][name].to(tensor.device)
+        self.diverged_at[rows] = state["diverged_at"]
         self.step_no = state["step_no"]
+
+    def rows(self, run: int) -> slice:
+        """Where the replicas of run number `run` stand."""
+        start = sum(len(each.seeds) for each in self.runs[:run])
+        return slice(start, start + len(self.runs[run].seeds))
 
     def close(self) -> None:
         """Give back what the drive holds: processes, graphs."""
@@ -115,9 +141,9 @@ class Replicas:
     def _compile_now(self) -> None:
         """One step on copies, so that compiling happens here, once, and can fail without harm."""
         params, buffers, velocity = ({k: v.clone() for k, v in part.items()} for part in self.replica(0))
-        x, labels, rates, keys = self._batches(0, 0, 1)
+        batch: list = [part[0] for part in self._batches(0, 0, 1)]
         try:
-            self._step(params, buffers, velocity, x[0], labels[0], rates[0], keys[0])
+            self._step(params, buffers, velocity, *batch, self.drop[0])
         except Exception as error:  # a broken toolchain has many faces; a broken step fails in eager mode too
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.eager_because = f"compiling failed ({reason[0][:100]}): running eager steps"
@@ -130,16 +156,21 @@ class Replicas:
 
     def _batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of K = stop - start steps: x (K, m, 784), labels (K, m), rates (K,), keys (K, 2)."""
-        index = batch_indices(self.cfg.seeds[s], len(self.data.images), self.cfg.data.batch_size, start, stop)
-        index = index.to(self.device)
+        index = self._index_of(s, start, stop).to(self.device)
         rows = self.data.images.index_select(0, index.flatten()).view(*index.shape, -1)
         x = rows.float().mul_(self.data.scale)
-        rates = learning_rates(self.cfg.optim, start, stop).to(self.device)
-        return x, self.data.labels[index], rates, self._keys(s, start, stop)
+        return x, self.data.labels[index], self._rates_of(s, start, stop), self._keys(s, start, stop)
+
+    def _index_of(self, s: int, start: int, stop: int) -> Tensor:
+        return batch_indices(self.seeds[s], len(self.data.images), self.cfg.data.batch_size, start, stop)
+
+    def _rates_of(self, s: int, start: int, stop: int) -> Tensor:
+        cfg = self.cfgs[s]
+        return learning_rates(cfg.optim, cfg.data.batch_size, start, stop).to(self.device)
 
     def _keys(self, s: int, start: int, stop: int) -> Tensor:
         steps = torch.arange(start, stop, device=self.device)
-        return torch.stack([torch.full_like(steps, self.cfg.seeds[s]), steps], dim=1)
+        return torch.stack([torch.full_like(steps, self.seeds[s]), steps], dim=1)
 
     def _report(self, s: int, start: int, stop: int, losses: Tensor, measure: bool) -> Measures:
         """Note divergence in losses (K,) of steps start..stop-1; the measures of replica s at step `stop`."""
@@ -163,8 +194,16 @@ class Replicas:
         model = self.module(s)
         for layer in normalization_layers(model):
             layer.train()
-        batches = training_batches(self.data, self.cfg.data.batch_size, self.cfg.seeds[s], PROBE_BATCHES)
+        batches = training_batches(self.data, self.cfg.data.batch_size, self.seeds[s], PROBE_BATCHES)
         return torch.cat([model(x)[1][self.layer] for x in batches])
+
+    def _diagnosed(self, s: int) -> dict[str, float]:
+        """diagnostics.diagnose on the seed's first two mini-batches, at the rate of the step to come."""
+        from bnrepro.diagnostics import diagnose  # torch.func: 6 s of imports that other runs need not wait
+
+        (x, next_x), (labels, next_labels), _, keys = self._batches(s, 0, 2)
+        rate = self._rates_of(s, self.step_no, self.step_no + 1).item()
+        return diagnose(self.module(s), x, labels, next_x, next_labels, keys[0], rate)
 
 
 def _stack(states: list[Tensors], device: torch.device) -> Tensors:

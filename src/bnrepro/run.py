@@ -1,4 +1,4 @@
-"""One run from configuration to finished folder: its address, its lock, its status."""
+"""Runs from configuration to finished folder: their addresses, locks, states; and which train together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from bnrepro.config import Config, ConfigError, address
-from bnrepro.data import DataError, load
+from bnrepro.checkpoint import step_of
+from bnrepro.config import Config, ConfigError, address, packable
+from bnrepro.data import DataError, Dataset, load
 from bnrepro.drives import build_replicas, device_of, name_of
 from bnrepro.provenance import provenance
 from bnrepro.record import RunBusy, RunLock, open_recorder, write_atomically, write_status
@@ -22,6 +24,7 @@ from bnrepro.train import Progress, fit
 
 # What the user can mend: reported in one line, without a traceback.
 REFUSALS = (ConfigError, DataError, RunBusy)
+PACK = 256  # replicas that train together at most: 1.5 MB of state each, and their curves
 
 
 def folder_of(cfg: Config) -> Path:
@@ -29,44 +32,90 @@ def folder_of(cfg: Config) -> Path:
 
 
 def run(cfg: Config, progress: Progress) -> str:
-    """Train cfg in its own folder: "finished", or "skipped" if it was finished already.
+    """Train cfg in its own folder: "finished", or "skipped" if it was so already. See `run_together`."""
+    return run_together([cfg], progress)[0]
+
+
+def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
+    """Train runs of equal `config.packable` side by side, each in its own folder, and return their states.
 
     Raises ConfigError, DataError or RunBusy before anything on disk changes. Whatever else goes wrong is
-    recorded in the folder (run.json, traceback.txt) and raised again.
+    recorded in the folders (run.json, traceback.txt) and raised again.
     """
-    folder = folder_of(cfg)
-    if state_of(folder) == "finished":
-        return "skipped"
-    device = device_of(cfg)
-    data = load(cfg.data)
-    _make(folder)
-    with RunLock(folder):
-        if state_of(folder) == "finished":  # by another process, while this one read the data
-            return "skipped"
-        facts = provenance(["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]], name_of(device))
+    states = {id(cfg): "skipped" for cfg in cfgs}
+    device, data = device_of(cfgs[0]), None
+    with ExitStack() as locks:
+        todo = []
+        for cfg in cfgs:
+            folder = folder_of(cfg)
+            if state_of(folder) != "finished":
+                data = data or load(cfg.data)
+                _make(folder)
+                locks.enter_context(RunLock(folder))
+                if state_of(folder) != "finished":  # by another process, while this one read the data
+                    todo.append(cfg)
+        if todo and data is not None:
+            _train(todo, data, device, progress)
+            states |= {id(cfg): "finished" for cfg in todo}
+    return [states[id(cfg)] for cfg in cfgs]
+
+
+def _train(cfgs: list[Config], data: Dataset, device: torch.device, progress: Progress) -> None:
+    folders = [folder_of(cfg) for cfg in cfgs]
+    command = ["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    facts = [provenance(command, name_of(device)) for _ in cfgs]
+    for cfg, folder, each in zip(cfgs, folders, facts, strict=True):
         if earlier := _status(folder).get("provenance"):
             kept = {key: earlier.get(key) for key in ("commit", "dirty", "date", "hardware")}
-            facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
+            each["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
+        each["trained_with"] = len(cfgs) - 1  # other runs beside it: they share wall time and rates
         write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(cfg), sort_keys=False).encode())
-        write_status(folder, "running", facts)
+        write_status(folder, "running", each)
         (folder / "traceback.txt").unlink(missing_ok=True)
-        state = "failed"
-        with ExitStack() as cleanup:
-            cleanup.callback(lambda: write_status(folder, state, facts))
-            try:
-                replicas = build_replicas(cfg, data)  # forks; so before the recorder starts a thread
-                cleanup.callback(replicas.close)
+    state = "failed"
+
+    def conclude() -> None:
+        for folder, each in zip(folders, facts, strict=True):
+            write_status(folder, state, each)
+
+    with ExitStack() as cleanup:
+        cleanup.callback(conclude)
+        try:
+            replicas = build_replicas(cfgs, data)  # forks; so before a recorder starts a thread
+            cleanup.callback(replicas.close)
+            recorders = []
+            for cfg, folder in zip(cfgs, folders, strict=True):
                 recorder = open_recorder(folder, asdict(cfg), cfg.seeds)
-                cleanup.callback(lambda: recorder.close(state))
-                facts |= fit(cfg, replicas, recorder, folder, progress)
-                state = "finished"
-            except KeyboardInterrupt:
-                state = "interrupted"
-                raise
-            except Exception:
+                cleanup.callback(lambda recorder=recorder: recorder.close(state))
+                recorders.append(recorder)
+            measured = fit(replicas, recorders, folders, progress)
+            for each in facts:
+                each |= measured
+            state = "finished"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
+        except Exception:
+            for folder in folders:
                 (folder / "traceback.txt").write_text(traceback.format_exc())
-                raise
-    return "finished"
+            raise
+
+
+def packs(cfgs: list[Config]) -> list[list[Config]]:
+    """Runs that train together: of equal shapes and steps, resuming at the same step, at most PACK replicas.
+
+    Runs that a W&B mirror shows train alone: it keeps a live run for every seed. In the order given.
+    """
+    groups: dict[Any, list[list[Config]]] = {}
+    for cfg in cfgs:
+        resumes_at = step_of(folder_of(cfg) / "checkpoint.pt")
+        alone = address(cfg) if cfg.record.wandb != "off" else ""
+        key = (packable(cfg), state_of(folder_of(cfg)) == "finished", resumes_at, alone)
+        piles = groups.setdefault(key, [[]])
+        if sum(len(each.seeds) for each in [*piles[-1], cfg]) > PACK and piles[-1]:
+            piles.append([])
+        piles[-1].append(cfg)
+    return [pile for piles in groups.values() for pile in piles]
 
 
 def check(cfg: Config) -> None:

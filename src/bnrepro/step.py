@@ -20,29 +20,32 @@ from bnrepro.config import Config, ModelConfig, OptimConfig
 from bnrepro.models import MLP
 from bnrepro.optim import Tensors, sgd_
 
-Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor], Tensor]
+Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 COMPILER = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # as torch picks it
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found": we know
 REPAID_AFTER = 10_000  # replica-steps from which the seconds of compiling are won back
 
 
 def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, transform: Callable = grad_and_value) -> Step:
-    """step(params, buffers, velocity, x, labels, lr, key) -> loss; updates the first three in place.
+    """step(params, buffers, velocity, x, labels, lr, key, drop) -> loss; updates the first three in place.
 
-    x (m, 784) in [0, 1], labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout.
+    x (m, 784) in [0, 1], labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout,
+    drop () float32, its rate. What differs between replicas is an argument, so that one step serves them all.
     With torch.func's grad_and_value the function can be compiled, or stacked by vmap. To run as it is,
     `autograd_and_value` is the better transform: twice as fast, and without 6 s of imports at the first call.
     """
     model = MLP(model_cfg).train()
 
-    def loss(params: Tensors, buffers: Tensors, x: Tensor, labels: Tensor, key: Tensor) -> Tensor:
-        logits, _ = functional_call(model, (params, buffers), (x, key))
+    def loss(
+        params: Tensors, buffers: Tensors, x: Tensor, labels: Tensor, key: Tensor, drop: Tensor
+    ) -> Tensor:
+        logits, _ = functional_call(model, (params, buffers), (x, key, drop))
         return cross_entropy(logits, labels)
 
     gradient = transform(loss)
 
-    def step(params, buffers, velocity, x, labels, lr, key):
-        grads, value = gradient(params, buffers, x, labels, key)
+    def step(params, buffers, velocity, x, labels, lr, key, drop):
+        grads, value = gradient(params, buffers, x, labels, key, drop)
         sgd_(params, grads, velocity, lr, optim_cfg)
         return value
 
@@ -62,8 +65,8 @@ def autograd_and_value(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tenso
 
 
 def compiled_step(cfg: Config, device: torch.device) -> Step:
-    """make_step through torch.compile; runs that differ in rate, schedule, seeds or init share one result."""
-    model = tuple(asdict(replace(cfg.model, init_std=1.0)).items())
+    """make_step, compiled; runs that differ in rates, schedule, seeds or init share one result."""
+    model = tuple(asdict(replace(cfg.model, init_std=1.0, dropout=0.5 * (cfg.model.dropout > 0))).items())
     optim = (cfg.optim.momentum, cfg.optim.weight_decay)
     return _compiled(model, optim, cfg.data.batch_size, device)
 
@@ -104,7 +107,7 @@ def traced(step: Step) -> Step:
     return first_traced
 
 
-def why_not_compile(cfg: Config, device: torch.device) -> str | None:
+def why_not_compile(cfg: Config, replicas: int, device: torch.device) -> str | None:
     """None if steps should be compiled, else the reason in words (empty if the user asked for eager)."""
     if cfg.train.compile == "off":
         return ""
@@ -112,6 +115,6 @@ def why_not_compile(cfg: Config, device: torch.device) -> str | None:
         return (
             f"no C++ compiler {COMPILER} found (with one, training is about 3x faster): running eager steps"
         )
-    if cfg.train.compile == "auto" and cfg.train.steps * len(cfg.seeds) < REPAID_AFTER:
+    if cfg.train.compile == "auto" and cfg.train.steps * replicas < REPAID_AFTER:
         return "short run: eager steps (train.compile=on to compile)"
     return None

@@ -29,14 +29,18 @@ def _mix(word: Tensor) -> Tensor:
     return word ^ (word >> 16)
 
 
-def keep_mask(key: Tensor, layer: int, shape: Sequence[int], drop: float) -> Tensor:
-    """Dropout's mask as float 0/1 of `shape`: a hash of (key, layer, position), no state.
+def uniform(key: Tensor, purpose: int, shape: Sequence[int]) -> Tensor:
+    """Numbers in [0, 1), float32 of `shape`, a multiple of 2^-24: a hash of (key, purpose, position).
 
-    `key` is (2,) int64: seed and step. Being a pure function of its arguments, the mask is the same for a
+    `key` is (2,) int64: seed and step. Being a pure function of its arguments, the result is the same for a
     replica alone, stacked by vmap, compiled, resumed, or on another device; torch's generators are not.
     """
     element = torch.arange(math.prod(shape), device=key.device).view(*shape)
-    word = _mix((key[0] + 0x9E3779B9 * (layer + 1)) & _WORD)
+    word = _mix((key[0] + 0x9E3779B9 * (purpose + 1)) & _WORD)
     word = _mix((word + key[1]) & _WORD)
-    # 24 bits, compared in float32: every such integer is exact there
-    return ((_mix((word ^ element) & _WORD) >> 8).float() >= drop * 2**24).float()
+    return (_mix((word ^ element) & _WORD) >> 8).float() * 2.0**-24  # 24 bits: exact in float32
+
+
+def keep_mask(key: Tensor, layer: int, shape: Sequence[int], drop: float | Tensor) -> Tensor:
+    """Dropout's mask as float 0/1 of `shape`, addressed like `uniform`; zero with probability `drop`."""
+    return (uniform(key, layer, shape) >= drop).float()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bnrepro import checkpoint
-from bnrepro.config import Config, EvalConfig
+from bnrepro.config import EvalConfig
 from bnrepro.record import Recorder
 from bnrepro.replicas import Replicas
 
@@ -23,16 +23,19 @@ def evaluation_grid(cfg: EvalConfig, steps: int) -> list[int]:
 
 
 def fit(
-    cfg: Config, replicas: Replicas, recorder: Recorder, folder: Path, progress: Progress
+    replicas: Replicas, recorders: list[Recorder], folders: list[Path], progress: Progress
 ) -> dict[str, float]:
-    """Train the replicas for cfg.train.steps steps, recording on the evaluation grid; resumes by itself.
+    """Train to the last step, recording on the evaluation grid; resumes by itself.
 
-    Returns wall_s (training, evaluation and recording; all sessions of a resumed run), steps_per_s and
-    replica_steps_per_s (of this session).
+    One recorder and one folder for each of replicas.runs. Returns wall_s (training, evaluation and
+    recording; all sessions of a resumed run), steps_per_s and replica_steps_per_s (of this session).
     """
-    saved = folder / "checkpoint.pt"
-    spent = checkpoint.restore(saved, replicas)
-    recorder.rewind(-1 if spent is None else replicas.step_no)
+    cfg, saved = replicas.cfg, [folder / "checkpoint.pt" for folder in folders]
+    spent = None
+    for i, path in enumerate(saved):
+        spent = checkpoint.restore(path, replicas, i)
+    for recorder in recorders:
+        recorder.rewind(-1 if spent is None else replicas.step_no)
     progress(replicas.step_no, replicas.eager_because or "")
     first, begun = replicas.step_no, time.perf_counter()
     checkpointed = begun
@@ -40,12 +43,16 @@ def fit(
     for stop in evaluation_grid(cfg.eval, cfg.train.steps):
         if spent is not None and stop <= first:
             continue  # measured before the checkpoint
-        for seed, (values, histograms) in zip(cfg.seeds, replicas.advance(stop), strict=True):
-            recorder.log(stop, seed, values, histograms)
-        recorder.flush()
+        measures = replicas.advance(stop)
+        for i, recorder in enumerate(recorders):
+            rows = replicas.rows(i)
+            for seed, (values, histograms) in zip(replicas.seeds[rows], measures[rows], strict=True):
+                recorder.log(stop, seed, values, histograms)
+            recorder.flush()
         now = time.perf_counter()
         if stop == cfg.train.steps or now - checkpointed >= cfg.train.checkpoint_seconds:
-            checkpoint.save(saved, replicas, now - begun + (spent or 0.0))
+            for i, path in enumerate(saved):
+                checkpoint.save(path, replicas, now - begun + (spent or 0.0), i)
             checkpointed = now
         progress(stop, "")
 

@@ -57,6 +57,13 @@ def load(cfg: DataConfig) -> Dataset:
         order = torch.randperm(len(labels), generator=generator("holdout", cfg.name))
         val, train = order[: cfg.holdout], order[cfg.holdout :]
         data = Dataset(images[train], labels[train], images[val], labels[val], 1 / 255, "val")
+    if cfg.examples:
+        if cfg.examples > len(data.labels):
+            raise DataError(
+                f"data.examples={cfg.examples}: {cfg.name} has only {len(data.labels)} for training"
+            )
+        order = torch.randperm(len(data.labels), generator=generator("examples", cfg.name))[: cfg.examples]
+        data = replace(data, images=data.images[order], labels=data.labels[order])
     if cfg.batch_size > len(data.labels):
         raise DataError(
             f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"

@@ -1,0 +1,80 @@
+"""Normalization by name: the paper's, and the alternatives it is compared with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bnrepro.config import ModelConfig
+from bnrepro.norm import BatchNorm, BatchNormTransform, moments
+
+GROUPS = 10  # of 10 units each at the default width
+
+
+class BatchRenorm(BatchNorm):
+    """Batch Renormalization (Ioffe 2017, arXiv:1702.03275, Algorithm 1).
+
+        r = clip(sigma_B / sigma, 1/r_max, r_max)   d = clip((mu_B - mu) / sigma, -d_max, d_max)
+        y = gamma * (x_hat * r + d) + beta          r, d held constant in the backward pass
+
+    mu, sigma are the moving averages before this mini-batch enters them. Without limits y is normalized by
+    them alone: no noise from the mini-batch in the forward pass, its gradients as in BN. The paper's
+    schedule, which widens the limits during training, is left out: they are fixed.
+    """
+
+    def __init__(
+        self, num_features: int, eps: float, momentum: float, r_max: float = 3.0, d_max: float = 5.0
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.r_max, self.d_max = r_max, d_max
+
+    def _normalize(self, x: Tensor, m: int) -> Tensor:
+        _, mu, var = moments(x.detach())
+        inv_sigma = torch.rsqrt(self.running_var + self.eps)
+        r = (torch.sqrt(var + self.eps) * inv_sigma).clamp(1 / self.r_max, self.r_max)
+        d = ((mu - self.running_mean) * inv_sigma).clamp(-self.d_max, self.d_max)
+        gamma, beta = self.gamma_beta()
+        y, mu, var = BatchNormTransform.apply(x, gamma * r, beta + gamma * d, self.eps)
+        self._track(mu, var * (m / (m - 1)))
+        return y
+
+
+class GhostBatchNorm(BatchNorm):
+    """Batch Normalization over groups of `size` examples each (Hoffer et al. 2017, arXiv:1705.08741).
+
+    x (N, C) with N a multiple of `size`, or smaller: then it is Batch Normalization. The moving averages
+    take the mean of the groups' statistics.
+    """
+
+    def __init__(self, num_features: int, eps: float, momentum: float, size: int = 16) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.size = size
+
+    def _normalize(self, x: Tensor, m: int) -> Tensor:
+        groups = max(1, m // self.size)
+        size = m // groups
+        # a group's statistics are those of features of its own: (groups * size, C) -> (size, groups * C)
+        apart = x.view(groups, size, -1).transpose(0, 1).reshape(size, -1)
+        gamma, beta = (v.repeat(groups) for v in self.gamma_beta())
+        y, mu, var = BatchNormTransform.apply(apart, gamma, beta, self.eps)
+        self._track(mu.view(groups, -1).mean(0), var.view(groups, -1).mean(0) * (size / (size - 1)))
+        return y.view(size, groups, -1).transpose(0, 1).reshape(x.shape)
+
+
+def normalization(cfg: ModelConfig) -> nn.Module:
+    """The layer that cfg.norm names, for (N, width). Weight normalization sits on the weights: `MLP`."""
+    match cfg.norm:
+        case "bn":
+            return BatchNorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.affine)
+        case "torch":
+            return nn.BatchNorm1d(cfg.width, cfg.eps, cfg.bn_momentum)
+        case "renorm":
+            return BatchRenorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.r_max, cfg.d_max)
+        case "ghost":
+            return GhostBatchNorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.ghost_size)
+        case "group":
+            return nn.GroupNorm(GROUPS if cfg.width % GROUPS == 0 else 1, cfg.width, cfg.eps)
+        case "layer":
+            return nn.LayerNorm(cfg.width, cfg.eps)
+        case _:
+            return nn.Identity()
