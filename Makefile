@@ -20,11 +20,8 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute)
 	@$(PY) scripts/figure1.py
 
-study: $(ENV)  ## retrain everything that results/ reports, on full MNIST, and collect it (about an hour; resumes)
-	@$(PY) scripts/train.py -m experiment=sensitivity_mnist
-	@$(PY) scripts/train.py -m experiment=fig1_mnist
-	@$(PY) scripts/exact.py
-	@$(PY) scripts/collect.py sensitivity_mnist fig1_mnist
+study: $(ENV)  ## retrain everything that results/ reports, on full MNIST, and collect it (3 hours; resumes)
+	@$(PY) scripts/study.py
 
 figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
 	@$(PY) scripts/figures.py

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bnrepro import figures, report, results
+from bnrepro.figures import grid, inference, noise, placement, regularization, small_batches, tolerance, why
 
 
 def main() -> int:
@@ -39,7 +40,18 @@ def sensitivity(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFram
     yield "sensitivity_mnist", figures.sensitivity(frame)
 
 
-MAKERS = {"fig1_mnist": figure1, "sensitivity_mnist": sensitivity}  # by experiment
+MAKERS = {  # by experiment: frame -> (stem, figure or table), ...
+    "fig1_mnist": figure1,
+    "sensitivity_mnist": sensitivity,
+    "design_grid": grid.published,
+    "tolerance_maps": tolerance.published,
+    "batch_noise": noise.published,
+    "dropout_bn": regularization.published,
+    "small_batches": small_batches.published,
+    "inference_stats": inference.published,
+    "placement": placement.published,
+    "why_it_works": why.published,
+}
 
 
 def write(folder: Path, stem: str, made: Figure | pd.DataFrame) -> list[Path]:

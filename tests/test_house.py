@@ -24,6 +24,7 @@ FORBIDDEN = {
     "data/*.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
     "optim.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
     "probe.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
+    "diagnostics.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
     "evaluate.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
     "replicas.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},
     "drives.py": {"hydra", "omegaconf", "wandb", "bnrepro.train", *ANALYSIS},

@@ -18,6 +18,13 @@ ARMS = {
     "torch's bn": {"norm": "torch"},
     "bn with dropout": {"norm": "bn", "dropout": 0.3, "activation": "relu"},
 }
+OTHERS = {
+    "batch renormalization": {"norm": "renorm"},
+    "ghost batch normalization": {"norm": "ghost"},
+    "group normalization": {"norm": "group", "activation": "tanh"},
+    "weight normalization": {"norm": "weight"},
+    "bn after the nonlinearity, with noise": {"norm": "bn", "placement": "after", "noise": 1.0},
+}
 
 
 def config(drive="sequential", workers=1, compiled="off", seeds=(0, 3), model=None, momentum=0.5, decay=1e-3):
@@ -54,6 +61,43 @@ def alone(cfg, data, seed):
             tests.append(evaluate(model, data)["test/loss"])
     means = torch.tensor(losses).view(-1, cfg.eval.every).mean(1).tolist()
     return model.state_dict(), means, tests
+
+
+@pytest.mark.parametrize("arm", OTHERS)
+def test_the_stack_of_another_normalization_equals_solo_runs(arm, data):
+    cfg = config("stacked", model=OTHERS[arm])
+    assert_equal_to_solo_runs(build_replicas(cfg, data), cfg, data)
+
+
+@pytest.mark.parametrize("drive", ["sequential", "stacked"])
+def test_runs_of_different_rates_and_scales_that_train_together_equal_solo_runs(drive, data):
+    runs = [config(drive, model={"norm": "bn"}) for _ in range(3)]
+    runs[1].optim.lr, runs[2].model.init_std = 0.05, 0.5
+    replicas = build_replicas(runs, data)
+    curve = [replicas.advance(stop) for stop in range(0, STEPS + 1, runs[0].eval.every)][1:]
+    for run, cfg in enumerate(runs):
+        rows = replicas.rows(run)
+        for s, seed in zip(range(rows.start, rows.stop), cfg.seeds, strict=True):
+            state, losses, _ = alone(cfg, data, seed)
+            mine = {k: v[s] for k, v in (replicas.params | replicas.buffers).items()}
+            torch.testing.assert_close(mine, state, rtol=1e-4, atol=1e-6)
+            assert [point[s][0]["train/loss"] for point in curve] == pytest.approx(losses, rel=1e-5)
+
+
+def test_dropout_rates_train_together(data):
+    runs = [config(model={"dropout": drop}) for drop in (0.1, 0.5)]
+    together = build_replicas(runs, data)
+    together.advance(20, measure=False)
+    for run, cfg in enumerate(runs):
+        by_itself = build_replicas(cfg, data)
+        by_itself.advance(20, measure=False)
+        for name, value in by_itself.params.items():
+            torch.testing.assert_close(together.params[name][together.rows(run)], value)
+
+
+def test_runs_of_different_shapes_do_not_train_together(data):
+    with pytest.raises(ValueError, match="different shapes"):
+        build_replicas([config(), config(model={"norm": "bn"})], data)
 
 
 def assert_equal_to_solo_runs(replicas, cfg, data):

@@ -113,8 +113,8 @@ class BatchNorm(nn.Module):
     Raises ValueError for other shapes and, in training, for m = 1, whose variance is always zero.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
+    weight: nn.Parameter  # None without affine
+    bias: nn.Parameter
 
     running_mean: Tensor
     running_var: Tensor
@@ -157,7 +157,7 @@ class BatchNorm(nn.Module):
 
     def gamma_beta(self) -> tuple[Tensor, Tensor]:
         """gamma and beta, (C,) each; ones and zeros without affine."""
-        if self.weight is None or self.bias is None:
+        if not self.affine:
             return torch.ones_like(self.running_mean), torch.zeros_like(self.running_mean)
         return self.weight, self.bias
 

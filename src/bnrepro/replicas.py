@@ -141,9 +141,9 @@ class Replicas:
     def _compile_now(self) -> None:
         """One step on copies, so that compiling happens here, once, and can fail without harm."""
         params, buffers, velocity = ({k: v.clone() for k, v in part.items()} for part in self.replica(0))
-        batch: list = [part[0] for part in self._batches(0, 0, 1)]
+        x, labels, rate, key = (part[0] for part in self._batches(0, 0, 1))
         try:
-            self._step(params, buffers, velocity, *batch, self.drop[0])
+            self._step(params, buffers, velocity, x, labels, rate, key, self.drop[0])
         except Exception as error:  # a broken toolchain has many faces; a broken step fails in eager mode too
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.eager_because = f"compiling failed ({reason[0][:100]}): running eager steps"
@@ -199,6 +199,8 @@ class Replicas:
 
     def _diagnosed(self, s: int) -> dict[str, float]:
         """diagnostics.diagnose on the seed's first two mini-batches, at the rate of the step to come."""
+        if not all(v[s].isfinite().all() for v in self.params.values()):
+            return {}  # a diverged net has no Jacobian
         from bnrepro.diagnostics import diagnose  # torch.func: 6 s of imports that other runs need not wait
 
         (x, next_x), (labels, next_labels), _, keys = self._batches(s, 0, 2)

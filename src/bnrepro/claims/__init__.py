@@ -17,12 +17,25 @@ from pathlib import Path
 import pandas as pd
 
 from bnrepro import results
-from bnrepro.claims import figure1
+from bnrepro.claims import figure1, jacobian, noise, regularization, tolerance
 from bnrepro.claims.judge import Frames, Verdict
 from bnrepro.results import MissingData
 
-EXPERIMENTS = ("fig1_mnist", "sensitivity_mnist")
-JUDGES: dict[str, Callable[[Frames], Verdict]] = {**figure1.JUDGES}
+EXPERIMENTS = (
+    "fig1_mnist",
+    "sensitivity_mnist",
+    "tolerance_maps",
+    "batch_noise",
+    "dropout_bn",
+    "why_it_works",
+)
+JUDGES: dict[str, Callable[[Frames], Verdict]] = {
+    **figure1.JUDGES,
+    **tolerance.JUDGES,
+    **noise.JUDGES,
+    **regularization.JUDGES,
+    **jacobian.JUDGES,
+}
 STATEMENTS = {
     "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",
     "C2": "BN reaches the baseline's best accuracy in fewer steps (Fig. 1a)",
