@@ -1,5 +1,9 @@
 """Replicas: every drive equals S nets trained alone with torch's own optimizer."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -180,3 +184,21 @@ def test_measuring_changes_nothing(data):
     assert first == second
     assert all(torch.equal(v, before[k]) for k, v in (replicas.params | replicas.buffers).items())
     assert {"test/accuracy", "test/accuracy_population", "probe/hidden2/typical/p50"} <= set(first[0])
+
+
+def test_forked_eager_steps_work_after_something_was_compiled():
+    """In a fresh process: where autograd ran before, as here, its engine is safe to fork already."""
+    code = """
+from test_replicas import ARMS, config, load, DataConfig
+from bnrepro.drives import build_replicas
+data = load(DataConfig(batch_size=32))
+build_replicas(config(compiled="on", seeds=[0], model=ARMS["bn"]), data).advance(2, measure=False)
+forked = build_replicas(config(workers=2), data)
+forked.advance(2, measure=False)
+forked.close()
+print("fine")
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert answer.stdout.strip() == "fine", answer.stderr

@@ -94,6 +94,11 @@ def traced(step: Step) -> Step:
             from torch._inductor import compile as inductor  # 3 s that eager runs need not wait
             from torch.fx.experimental.proxy_tensor import make_fx
 
+            # Tracing puts a stand-in where a CUDA device would be. If autograd's engine starts only then, it
+            # has a thread for that device, and refuses to work in processes forked later. So: start it now.
+            one = torch.ones((), requires_grad=True)
+            torch.autograd.grad(one * one, one)
+
             def flat(*leaves: Any) -> list[Tensor]:
                 rest = iter(leaves)
                 parts: list[Any] = [dict(zip(part, rest)) for part in (params, buffers, velocity)]  # noqa: B905
