@@ -31,7 +31,9 @@ from bnrepro.step import Step, autograd_and_value, compiled_step, make_step, why
 Measures = tuple[dict[str, float], dict[str, tuple[list[int], list[float]]]]
 PREFETCH = 10  # steps whose images are gathered and made floats at once: 1.9 MB at batch 60, cache-sized
 PROBE_BATCHES = 10
-POPULATION_BATCHES = 1_000  # of Algorithm 2 while training goes on: an epoch at batch 60; at the end, all
+POPULATION_BATCHES = (
+    1_000  # at most, of Algorithm 2: an epoch at batch 60; at the last step four times as many
+)
 PARTS = ("params", "buffers", "velocity")
 
 
@@ -107,7 +109,7 @@ class Replicas:
             values |= self._diagnosed(s)
         if self.cfg.model.norm in BATCH_NORMS and (last or wanted.inference):
             model = self.module(s)
-            limit = None if last else POPULATION_BATCHES
+            limit = 4 * POPULATION_BATCHES if last else POPULATION_BATCHES
             batches = training_batches(self.data, self.cfg.data.batch_size, self.seeds[s], limit)
             population_statistics(model, batches)
             values |= evaluate(model, self.data, "_population")
