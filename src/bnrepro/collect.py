@@ -15,7 +15,7 @@ METRICS = {
     r"train/loss": "cross-entropy, mean of the training steps since the previous row",
     r"(test|val)/loss": "cross-entropy over the split (BN: moving averages)",
     r"(test|val)/accuracy": "share of the split classified correctly, 0 to 1 (BN: moving averages)",
-    r"(test|val)/(loss|accuracy)_population": "with population statistics (of up to 4,000 mini-batches; before the last step 1,000)",
+    r"(test|val)/(loss|accuracy)_population": "with population statistics (Algorithm 2), up to 1,000 batches",
     r"(test|val)/(loss|accuracy)_batch": "BN by the statistics of test batches of the training size",
     r"train/(loss|accuracy)_eval": "10,000 training images (or all, if fewer), in evaluation mode",
     r"noise/(mu|var)/m\d+": "variance of one unit's batch mean / sigma^2, variance / sigma^4",

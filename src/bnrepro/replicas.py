@@ -109,8 +109,8 @@ class Replicas:
             values |= self._diagnosed(s)
         if self.cfg.model.norm in BATCH_NORMS and (last or wanted.inference):
             model = self.module(s)
-            limit = 4 * POPULATION_BATCHES if last else POPULATION_BATCHES
-            batches = training_batches(self.data, self.cfg.data.batch_size, self.seeds[s], limit)
+            size = self.cfg.data.batch_size
+            batches = training_batches(self.data, size, self.seeds[s], POPULATION_BATCHES)
             population_statistics(model, batches)
             values |= evaluate(model, self.data, "_population")
             if wanted.inference:
