@@ -82,7 +82,7 @@ for regime, frame in regimes.items():
 # %% [markdown]
 # ## What it means
 #
-# The verdicts below follow rules fixed before the results were seen (`bnrepro/claims.py`). A row shows its
+# The verdicts below follow rules fixed before the results were seen (`bnrepro/claims/`). A row shows its
 # weakest case, and the notes list every case with its interval, so that a claim that holds in one regime
 # only says so.
 #

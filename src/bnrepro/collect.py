@@ -37,6 +37,7 @@ ALWAYS = [
     "data.batch_size",
     "data.holdout",
     "data.name",
+    "model.depth",
     "model.init_std",
     "optim.lr",
     "regime",

@@ -72,7 +72,7 @@ class ModelConfig:
     ghost_size: int = 16  # norm=ghost: examples that share one statistic
     r_max: float = 3.0  # norm=renorm: limits of its two corrections; .inf: no limit
     d_max: float = 5.0
-    noise: float = 0.0  # injected after BN, as Santurkar et al. 2018 do; 1: as strong as theirs
+    noise: float = 0.0  # injected after BN, as in Santurkar et al. 2018; sizes in models/mlp.py
     dropout: float = 0.0
     init_std: float = 0.1  # the paper: "small random Gaussian values"
     eps: float = 1e-5

@@ -118,7 +118,9 @@ def _by_depth(
     table = table.xs(activation, level="model.activation", drop_level=False)
     depths = sorted(table.index.get_level_values("model.depth").unique())
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(2.9 * len(depths) + 0.8, 1.75 * len(panels) + 1.3), layout="constrained")
+        fig = Figure(
+            figsize=(max(2.9 * len(depths) + 0.8, 9.5), 1.75 * len(panels) + 1.3), layout="constrained"
+        )
         axes = fig.subplots(len(panels), len(depths), sharey="row", sharex="col", squeeze=False)
         for column, depth in zip(axes.T, depths, strict=True):
             here = table.xs(depth, level="model.depth", drop_level=False)

@@ -89,10 +89,10 @@ class MLP(nn.Module):
 
 
 def _noisy(u: Tensor, key: Tensor, layer: int, strength: float) -> Tensor:
-    """Noise whose distribution differs from unit to unit and from step to step (arXiv:1805.11604, appendix).
+    """Noise whose distribution differs from unit to unit and step to step (after arXiv:1805.11604).
 
-    Each unit of each step has a mean from U(-0.5, 0.5) and a scale from U(1, 1.25); each example scatters
-    around them by 0.1, uniformly. `strength` multiplies all of it: u -> scale * u + shift.
+    Sizes are ours. Each unit of each step has a mean from U(-0.5, 0.5) and a scale from U(1, 1.25); each
+    example scatters around them by 0.1, uniformly. `strength` multiplies all: u -> scale * u + shift.
     """
     n, units = u.shape
     purpose = 1000 + 4 * layer  # dropout's are the layers' numbers
