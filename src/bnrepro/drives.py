@@ -10,13 +10,11 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
-from torch import Tensor
 from torch.func import vmap
 
 from bnrepro.config import Config, ConfigError, packable
 from bnrepro.data import Dataset
-from bnrepro.optim import Tensors
-from bnrepro.replicas import Measures, Replicas
+from bnrepro.replicas import PARTS, Measures, Replicas
 from bnrepro.step import Step, make_step, traced
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
@@ -160,7 +158,7 @@ class Stacked(Replicas):
 
     def _capture(self) -> None:
         """Record `_one` as a CUDA graph; the warm-up steps it takes are undone."""
-        before = {name: _clone(part) for name, part in self._parts().items()}
+        before = {name: {k: v.clone() for k, v in getattr(self, name).items()} for name in PARTS}
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -170,13 +168,6 @@ class Stacked(Replicas):
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._one()
-        for name, part in self._parts().items():
+        for name, part in before.items():
             for key, tensor in part.items():
-                tensor.copy_(before[name][key])
-
-    def _parts(self) -> dict[str, Tensors]:
-        return {"params": self.params, "buffers": self.buffers, "velocity": self.velocity}
-
-
-def _clone(part: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.clone() for k, v in part.items()}
+                getattr(self, name)[key].copy_(tensor)

@@ -86,11 +86,11 @@ class Replicas:
     def advance_one(self, s: int, start: int, stop: int, measure: bool = True) -> Measures:
         """Train replica s over steps start..stop-1. A diverged replica stays as it is."""
         losses = torch.full((stop - start,), torch.nan)
-        params, buffers, velocity = self.replica(s)
+        (params, buffers, velocity), drop = self.replica(s), self.drop[s]
         for begin in range(start, stop, PREFETCH) if self.diverged_at[s] < 0 else ():
             end = min(begin + PREFETCH, stop)
             batches = zip(*self._batches(s, begin, end), strict=True)
-            chunk = [self._step(params, buffers, velocity, *batch, self.drop[s]) for batch in batches]
+            chunk = [self._step(params, buffers, velocity, *batch, drop) for batch in batches]
             losses[begin - start : end - start] = torch.stack(chunk)
         return self._report(s, start, stop, losses, measure)
 
@@ -109,12 +109,12 @@ class Replicas:
             values |= self._diagnosed(s)
         if self.cfg.model.norm in BATCH_NORMS and (last or wanted.inference):
             model = self.module(s)
-            size = self.cfg.data.batch_size
-            batches = training_batches(self.data, size, self.seeds[s], POPULATION_BATCHES)
+            m = self.cfg.data.batch_size
+            batches = training_batches(self.data, m, self.seeds[s], POPULATION_BATCHES)
             population_statistics(model, batches)
             values |= evaluate(model, self.data, "_population")
             if wanted.inference:
-                values |= evaluate_by_batch(model, self.data, self.cfg.data.batch_size)
+                values |= evaluate_by_batch(model, self.data, m)
             if last and wanted.noise:
                 values |= batch_noise(model, self.data, self.units[s], self.seeds[s])
         return values, histograms
