@@ -13,8 +13,8 @@ def declared(experiment: str, outputs: Path, everything: bool) -> list[Path]:
     """The run folders of the experiment file's own sweep: trial runs beside them stay out of the figure."""
     if everything or not (CONF / f"{experiment}.yaml").exists():
         return [outputs / experiment]
+    from bnrepro.address import address
     from bnrepro.composed import jobs  # needs Hydra; who only analyses has no runs to collect
-    from bnrepro.config import address
 
     return [outputs / address(cfg) for cfg in jobs([f"experiment={experiment}"])]
 

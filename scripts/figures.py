@@ -3,13 +3,28 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bnrepro import figures, report, results
-from bnrepro.figures import grid, inference, noise, placement, regularization, small_batches, tolerance, why
+from bnrepro.figures import (
+    ablation,
+    ensemble,
+    grid,
+    imagenet,
+    inference,
+    noise,
+    placement,
+    regularization,
+    small_batches,
+    tolerance,
+    why,
+)
+
+PAPER = pd.read_csv(Path(__file__).resolve().parents[1] / "results" / "paper.csv")  # the published numbers
 
 
 def main() -> int:
@@ -51,6 +66,10 @@ MAKERS = {  # by experiment: frame -> (stem, figure or table), ...
     "inference_stats": inference.published,
     "placement": placement.published,
     "why_it_works": why.published,
+    "fig2_imagenet": partial(imagenet.published, paper=PAPER),
+    "fig2_imagenet_gpu": partial(imagenet.published, suffix="_gpu", paper=PAPER),
+    "ablation_imagenet": ablation.published,
+    "fig4_ensemble": partial(ensemble.published, paper=PAPER),
 }
 
 

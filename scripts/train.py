@@ -16,6 +16,7 @@ from rich.table import Table
 
 from bnrepro.composed import CONF, jobs, single, typed
 from bnrepro.config import REFERENCE_BATCH, Config
+from bnrepro.parallel import leads, processes
 from bnrepro.progress import progress
 from bnrepro.refusal import one_line
 from bnrepro.run import REFUSALS, check, folder_of, packs, run_together, state_of
@@ -87,6 +88,10 @@ def closing_table(configs: list[Config], before: list[str]) -> bool:
 
 
 def main() -> int:
+    if processes() > 1:
+        sys.argv.append(f"train.processes={processes()}")
+        if not leads():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, process 0 speaks for all
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags

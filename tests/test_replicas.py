@@ -50,9 +50,11 @@ def data():
 def alone(cfg, data, seed):
     """The reference: one plain module, autograd, torch.optim.SGD. Returns its state and both loss curves."""
     model = MLP(cfg.model).reset(seed).train()
-    optimizer = torch.optim.SGD(
-        model.parameters(), cfg.optim.lr, cfg.optim.momentum, 0, cfg.optim.weight_decay
-    )
+    groups: list[dict] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": cfg.optim.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim == 1]},  # biases, gamma and beta do not decay
+    ]
+    optimizer = torch.optim.SGD(groups, cfg.optim.lr, cfg.optim.momentum)
     losses, tests = [], []
     for t, index in enumerate(batch_indices(seed, len(data.images), cfg.data.batch_size, 0, STEPS), start=1):
         logits, _ = model(data.images[index].float() * data.scale, torch.tensor([seed, t - 1]))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bnrepro.address import packable
 from bnrepro.composed import single
-from bnrepro.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig, packable
-from bnrepro.run import folder_of, packs, run, run_together, state_of
+from bnrepro.config import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
+from bnrepro.run import PACK, folder_of, packs, run, run_together, state_of
 
 ROOT = Path(__file__).parents[1]
 STUDY = runpy.run_path(str(ROOT / "scripts/study.py"))
@@ -70,7 +71,7 @@ def test_packs_hold_runs_of_equal_shape_that_stand_at_the_same_step(tmp_path):
 
 
 def test_a_pack_is_no_larger_than_its_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("bnrepro.run.PACK", 4)
+    monkeypatch.setitem(PACK, "mlp", 4)
     assert [len(pack) for pack in packs([config(tmp_path, lr) for lr in (0.1, 0.2, 0.3)])] == [2, 1]
 
 

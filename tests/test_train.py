@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bnrepro import run as module
+from bnrepro.address import address
 from bnrepro.composed import jobs, single
-from bnrepro.config import ConfigError, EvalConfig, address
+from bnrepro.config import ConfigError, EvalConfig
 from bnrepro.data import DataError
 from bnrepro.record import RunBusy, RunLock, read_table
 from bnrepro.run import run, state_of

@@ -6,62 +6,61 @@ read, a folder is made or a process is started.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be trained with; the message is one line and says what to change."""
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ConfigError(message)
-
-
-def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    near = difflib.get_close_matches(value, known, n=2, cutoff=0.5)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    _check(value in known, f"{key}={value}: choose one of {', '.join(known)}{hint}")
-
-
-def _positive(key: str, value: float) -> None:
-    _check(math.isfinite(value) and value > 0, f"{key}={value}: must be a finite number above 0")
-
-
-def _not_negative(key: str, value: float, below: float = math.inf) -> None:
-    bound = "" if below == math.inf else f" and below {below:g}"
-    _check(math.isfinite(value) and 0 <= value < below, f"{key}={value}: must be at least 0{bound}")
-
+from bnrepro.checks import ConfigError as ConfigError
+from bnrepro.checks import check, not_negative, one_of, positive
 
 NORMS = ("none", "bn", "torch", "renorm", "ghost", "group", "layer", "weight")
 BATCH_NORMS = ("bn", "torch", "renorm", "ghost")  # those that take statistics over the mini-batch
 REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr there
 
 
+IMAGES = ("tiny_imagenet", "imagenette", "imagefolder", "shapes")  # colour images, decoded once into a cache
+SMALLEST = {"small": 32, "imagenet": 128}  # image sizes from which the stem leaves stage 5 at least 2 x 2
+
+
 @dataclass
 class DataConfig:
     name: str = "mnist5k"
     root: str = "data"
+    cache: str = ""  # folder of decoded images; "": BNREPRO_CACHE, or ~/.cache/bnrepro
     batch_size: int = 60
+    num_classes: int = 0  # of colour images: the first N of the class list; 0: all
+    size: int = 0  # height and width that colour images are brought to; 0: as they are (all must be alike)
+    corrupt: str = "refuse"  # an image that cannot be decoded: refuse to train, or skip it with a warning
+    decode: str = "cache"  # once, into a cache on disk; stream: anew for every batch
+    shuffle: str = (
+        "thorough"  # shards: fixed mini-batches in random order, as before change 6 of section 4.2.1
+    )
+    crop: int = 0  # augmentation: shift by up to so many pixels, edges reflected
+    flip: bool = False  # augmentation: mirror half of the images
+    distort: float = 0.0  # augmentation: brightness, contrast, saturation each times U(1 - d, 1 + d)
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
     holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
     examples: int = 0  # training images kept, drawn once for all seeds (fewer are a subset of more); 0: all
 
     def __post_init__(self) -> None:
-        _one_of("data.name", self.name, ("mnist5k", "mnist"))
-        _check(self.batch_size >= 1, f"data.batch_size={self.batch_size}: must be at least 1")
-        _not_negative("data.holdout", self.holdout)
-        _not_negative("data.examples", self.examples)
+        one_of("data.name", self.name, ("mnist5k", "mnist", *IMAGES))
+        check(self.batch_size >= 1, f"data.batch_size={self.batch_size}: must be at least 1")
+        check(
+            self.num_classes == 0 or self.num_classes >= 2, f"data.num_classes={self.num_classes}: 0 or >= 2"
+        )
+        not_negative("data.size", self.size)
+        one_of("data.corrupt", self.corrupt, ("refuse", "skip"))
+        one_of("data.decode", self.decode, ("cache", "stream"))
+        one_of("data.shuffle", self.shuffle, ("thorough", "shards"))
+        not_negative("data.crop", self.crop)
+        not_negative("data.distort", self.distort, below=1)
+        not_negative("data.holdout", self.holdout)
+        not_negative("data.examples", self.examples)
 
 
 @dataclass
 class ModelConfig:
+    name: str = "mlp"  # section 4.1's; inception: section 4.2's
     width: int = 100
     depth: int = 3
     activation: str = "sigmoid"
@@ -77,21 +76,39 @@ class ModelConfig:
     init_std: float = 0.1  # the paper: "small random Gaussian values"
     eps: float = 1e-5
     bn_momentum: float = 0.1
+    # inception only
+    multiplier: float = 1.0  # of every layer's number of maps
+    stem: str = "small"  # small: 5x5/1, for 64 x 64 pixels; imagenet: 7x7/2
+    lrn: bool = False  # local response normalization after the two stem convolutions, as in GoogLeNet
+    separable: bool = False  # first convolution: depthwise with multiplier 8, then 1x1
+    per_activation: bool = False  # BN in the last block: statistics for every location (Figure 4's ensemble)
+    init_scale: float = 1.0  # times the standard deviation of the initial kernels, see models/inception.py
+    sync: bool = False  # BN statistics over the mini-batches of all torchrun processes
+    native: bool = False  # norm=bn on feature maps by torch's kernel: the same function, faster uncompiled
 
     def __post_init__(self) -> None:
-        _one_of("model.activation", self.activation, ("sigmoid", "relu", "tanh"))
-        _one_of("model.norm", self.norm, NORMS)
-        _one_of("model.placement", self.placement, ("before", "after"))
-        _one_of("model.bias", self.bias, ("auto", "on", "off"))
-        _check(self.affine or self.norm == "bn", "model.affine=false: only for model.norm=bn")
-        _check(self.ghost_size >= 2, f"model.ghost_size={self.ghost_size}: must be at least 2")
-        _check(self.r_max >= 1 and self.d_max >= 0, "model.r_max must be at least 1, model.d_max at least 0")
-        _not_negative("model.noise", self.noise)
-        _check(self.width >= 1 and self.depth >= 1, "model.width and model.depth must be at least 1")
-        _not_negative("model.dropout", self.dropout, below=1)
-        _positive("model.init_std", self.init_std)
-        _positive("model.eps", self.eps)
-        _check(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum}: must be above 0, at most 1")
+        one_of("model.name", self.name, ("mlp", "inception"))
+        one_of("model.stem", self.stem, tuple(SMALLEST))
+        positive("model.multiplier", self.multiplier)
+        positive("model.init_scale", self.init_scale)
+        if self.name == "inception":
+            one_of("model.norm", self.norm, ("none", "bn", "torch"))
+            check(self.affine and not self.noise, "model.affine, model.noise: only for model.name=mlp")
+            check(not (self.per_activation and self.norm != "bn"), "model.per_activation needs model.norm=bn")
+        check(not (self.sync and self.norm != "bn"), "model.sync=true needs model.norm=bn")
+        one_of("model.activation", self.activation, ("sigmoid", "relu", "tanh"))
+        one_of("model.norm", self.norm, NORMS)
+        one_of("model.placement", self.placement, ("before", "after"))
+        one_of("model.bias", self.bias, ("auto", "on", "off"))
+        check(self.affine or self.norm == "bn", "model.affine=false: only for model.norm=bn")
+        check(self.ghost_size >= 2, f"model.ghost_size={self.ghost_size}: must be at least 2")
+        check(self.r_max >= 1 and self.d_max >= 0, "model.r_max must be at least 1, model.d_max at least 0")
+        not_negative("model.noise", self.noise)
+        check(self.width >= 1 and self.depth >= 1, "model.width and model.depth must be at least 1")
+        not_negative("model.dropout", self.dropout, below=1)
+        positive("model.init_std", self.init_std)
+        positive("model.eps", self.eps)
+        check(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum}: must be above 0, at most 1")
 
 
 @dataclass
@@ -108,14 +125,14 @@ class OptimConfig:
     decay_steps: int = 10_000
 
     def __post_init__(self) -> None:
-        _positive("optim.lr", self.lr)
-        _positive("optim.lr_scale", self.lr_scale)
-        _not_negative("optim.momentum", self.momentum, below=1)
-        _not_negative("optim.weight_decay", self.weight_decay)
-        _one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
-        _one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
-        _positive("optim.decay", self.decay)
-        _check(self.decay_steps >= 1, f"optim.decay_steps={self.decay_steps}: must be at least 1")
+        positive("optim.lr", self.lr)
+        positive("optim.lr_scale", self.lr_scale)
+        not_negative("optim.momentum", self.momentum, below=1)
+        not_negative("optim.weight_decay", self.weight_decay)
+        one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
+        one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
+        positive("optim.decay", self.decay)
+        check(self.decay_steps >= 1, f"optim.decay_steps={self.decay_steps}: must be at least 1")
 
 
 @dataclass
@@ -126,18 +143,22 @@ class TrainConfig:
     compile: str = (
         "auto"  # auto: compile where a C++ compiler is found and the run is long enough to repay it
     )
+    autocast: str = "off"  # bf16: forward and backward in bfloat16, parameters in float32 (for a GPU)
     drive: str = "auto"  # how replicas advance: sequential (CPU), stacked (CUDA)
+    processes: int = 1  # that share each mini-batch; torchrun sets it
     workers: int = 0  # processes on a CPU, one core each; 0: as many as cores, at most one a seed
     checkpoint_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, f"train.steps={self.steps}: must be at least 1")
-        _not_negative("train.examples", self.examples)
-        _one_of("train.device", self.device, ("auto", "cpu", "cuda"))
-        _one_of("train.compile", self.compile, ("auto", "on", "off"))
-        _one_of("train.drive", self.drive, ("auto", "sequential", "stacked"))
-        _not_negative("train.workers", self.workers)
-        _not_negative("train.checkpoint_seconds", self.checkpoint_seconds)
+        check(self.steps >= 1, f"train.steps={self.steps}: must be at least 1")
+        not_negative("train.examples", self.examples)
+        one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("train.autocast", self.autocast, ("off", "bf16"))
+        one_of("train.compile", self.compile, ("auto", "on", "off"))
+        one_of("train.drive", self.drive, ("auto", "sequential", "stacked"))
+        not_negative("train.workers", self.workers)
+        check(self.processes >= 1, f"train.processes={self.processes}: must be at least 1")
+        not_negative("train.checkpoint_seconds", self.checkpoint_seconds)
 
 
 @dataclass
@@ -152,8 +173,8 @@ class EvalConfig:
     diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: diagnostics.py
 
     def __post_init__(self) -> None:
-        _check(self.every >= 1, f"eval.every={self.every}: must be at least 1")
-        _not_negative("eval.points", self.points)
+        check(self.every >= 1, f"eval.every={self.every}: must be at least 1")
+        not_negative("eval.points", self.points)
 
 
 @dataclass
@@ -163,16 +184,16 @@ class RecordConfig:
     histograms: bool = True  # of the probed layer's activations, to W&B
 
     def __post_init__(self) -> None:
-        _one_of("record.wandb", self.wandb, ("off", "offline", "online"))
+        one_of("record.wandb", self.wandb, ("off", "offline", "online"))
 
 
 def _seeds(given: Any) -> list[int]:
     seeds = list(range(min(given, 10_001))) if type(given) is int else given
     integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
-    _check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
-    _check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
+    check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
+    check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
     repeated = sorted(s for s, count in Counter(seeds).items() if count > 1)
-    _check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")
+    check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")
     return seeds
 
 
@@ -194,12 +215,28 @@ class Config:
         self.seeds = _seeds(self.seeds)
         m = self.data.batch_size
         if self.model.norm in BATCH_NORMS:
-            _check(m > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
+            check(m > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
+        share, processes = m // self.train.processes, self.train.processes
+        check(
+            m % processes == 0 and (share > 1 or self.model.norm not in BATCH_NORMS),
+            f"data.batch_size={m}: cannot be shared by {processes} processes (BN needs 2 examples in each)",
+        )
         whole = m <= self.model.ghost_size or m % self.model.ghost_size == 0
-        _check(
+        check(
             self.model.norm != "ghost" or whole,
             f"data.batch_size={m}: not a multiple of model.ghost_size={self.model.ghost_size}",
         )
+        inception, images = self.model.name == "inception", self.data.name in IMAGES
+        fits = (
+            "data=tiny_imagenet, imagenette, imagefolder or shapes" if inception else "data=mnist or mnist5k"
+        )
+        check(inception == images, f"model.name={self.model.name} needs {fits}")
+        if inception:
+            least = SMALLEST[self.model.stem]
+            large = self.data.size == 0 or self.data.size >= least
+            check(large, f"data.size={self.data.size}: model.stem={self.model.stem} needs at least {least}")
+            mlp_only = self.eval.noise or self.eval.diagnose
+            check(not mlp_only, "eval.noise and eval.diagnose: only for model.name=mlp")
         if self.train.examples:
             self.train.steps = max(1, self.train.examples // m)
         if self.eval.points:
@@ -207,31 +244,4 @@ class Config:
         for key in ("experiment", "variant", "regime"):
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
-            _check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")
-
-
-# What cannot change a run's numbers, beyond rounding: where and how it runs, and what it writes.
-_NOT_IN_ADDRESS = {"output", "record", "root", "device", "compile", "drive", "workers", "checkpoint_seconds"}
-
-
-def packable(cfg: Config) -> str:
-    """Runs of equal value share all shapes and steps, so that one compiled step trains them together."""
-    free = {"experiment", "variant", "regime", "seeds", "output", "record"}
-    kept: dict[str, Any] = {key: node for key, node in asdict(cfg).items() if key not in free}
-    for key in ("lr", "lr_scale", "schedule", "decay", "decay_steps", "batch_rule"):
-        del kept["optim"][key]
-    kept["model"] |= {"init_std": 1.0, "dropout": kept["model"]["dropout"] > 0}
-    return json.dumps(kept, sort_keys=True)
-
-
-def address(cfg: Config) -> str:
-    """A run's folder as a function of its hyperparameters: <experiment>/<variant>/<readable>-<hash>."""
-
-    def kept(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        return {k: kept(v) for k, v in sorted(node.items()) if k not in _NOT_IN_ADDRESS}
-
-    digest = hashlib.sha256(json.dumps(kept(asdict(cfg)), sort_keys=True).encode()).hexdigest()[:8]
-    readable = f"lr{cfg.optim.lr:g}-std{cfg.model.init_std:g}-b{cfg.data.batch_size}-n{len(cfg.seeds)}"
-    return f"{cfg.experiment}/{cfg.variant}/{readable}-{digest}"
+            check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")

@@ -12,8 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from torch.func import vmap
 
-from bnrepro.config import Config, ConfigError, packable
+from bnrepro.address import packable
+from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset
+from bnrepro.models import build
+from bnrepro.parallel import DataParallel, processes
 from bnrepro.replicas import PARTS, Measures, Replicas
 from bnrepro.step import Step, make_step, traced
 
@@ -29,11 +32,15 @@ def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
     if len({packable(run) for run in runs}) != 1:
         raise ValueError("runs of different shapes or lengths do not train together")
     cfg, device = runs[0], device_of(runs[0])
-    if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and device.type == "cuda"):
+    if processes() > 1:
+        return DataParallel(runs, data, device)
+    convolutions = cfg.model.name == "inception"  # stacked they are grouped ones: slower than one by one
+    by_vmap = device.type == "cuda" and not convolutions
+    if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and by_vmap):
         return Stacked(runs, data, device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # two threads on one small step are slower than one
     workers = workers_for(cfg, sum(len(run.seeds) for run in runs)) if device.type == "cpu" else 1
+    if device.type == "cpu" and not (convolutions and workers == 1):
+        torch.set_num_threads(1)  # two threads on one small step are slower than one
     return Forked(runs, data, device, workers) if workers > 1 else Replicas(runs, data, device)
 
 
@@ -42,7 +49,9 @@ def device_of(cfg: Config) -> torch.device:
     cuda = torch.cuda.is_available()
     if cfg.train.device == "cuda" and not cuda:
         raise ConfigError("train.device=cuda: torch finds no CUDA device; use train.device=cpu")
-    return torch.device("cuda" if cuda and cfg.train.device != "cpu" else "cpu")
+    if not cuda or cfg.train.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def name_of(device: torch.device) -> str:
@@ -131,7 +140,9 @@ class Stacked(Replicas):
         """Not here: the first step traces and compiles."""
 
     def _make_step(self, compiled: bool) -> Step:
-        step = vmap(make_step(self.cfg.model, self.cfg.optim), in_dims=0)
+        model = build(self.cfg.model, self.data.shape, self.data.classes)
+        autocast = self.cfg.train.autocast == "bf16"
+        step = vmap(make_step(model, self.cfg.optim, autocast=autocast), in_dims=0)
         return traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:
@@ -150,8 +161,8 @@ class Stacked(Replicas):
     def _one(self) -> None:
         """The step numbered by the device's own counter, so that a replayed graph needs no host copy."""
         index = self._index.index_select(0, self._t)[0]
-        x, labels = self.data.images[index].float() * self.data.scale, self.data.labels[index]
         rate, keys = self._rates.index_select(0, self._t)[0], self._key.index_select(0, self._t)[0]
+        x, labels = vmap(self.data.batch)(index, keys), self.data.labels[index]
         loss = self._step(self.params, self.buffers, self.velocity, x, labels, rate, keys, self.drop)
         self._losses.index_copy_(0, self._t, loss[None])
         self._t.add_(1)

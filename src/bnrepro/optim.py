@@ -31,10 +31,12 @@ def sgd_(params: Tensors, grads: Tensors, velocity: Tensors, lr: Tensor, cfg: Op
     """Update params (and velocity, if momentum > 0) in place, as torch.optim.SGD does.
 
     g = grad + weight_decay * p;  v = momentum * v + g;  p = p - lr * v
+
+    Weight decay (L2) is for matrices and kernels: biases, gamma and beta have none.
     """
     for name, p in params.items():
         g = grads[name]
-        if cfg.weight_decay:
+        if cfg.weight_decay and p.ndim > 1:
             g = g + cfg.weight_decay * p
         if cfg.momentum:
             g = velocity[name].mul_(cfg.momentum).add_(g)

@@ -26,6 +26,14 @@ def typical_unit(weight: Tensor) -> int:
     return int(norms.argsort()[(len(norms) - 1) // 2])
 
 
+def by_unit(u: Tensor) -> Tensor:
+    """Inputs of a nonlinearity as (values, units): maps (N, C, H, W) by 4 x 4 evenly spread locations."""
+    if u.ndim == 2:
+        return u
+    h, w = (max(1, size // 4) for size in u.shape[2:])
+    return u[:, :, h // 2 :: h, w // 2 :: w].permute(0, 2, 3, 1).flatten(0, 2)
+
+
 def distribution(layer: str, u: Tensor, unit: int) -> dict[str, float]:
     """Percentiles 15, 50, 85 of the inputs u (examples, units) of a nonlinearity: of one unit, and of all."""
     u = u.float()

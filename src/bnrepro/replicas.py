@@ -3,7 +3,6 @@
 A replica is a configuration and a seed. Those of one object share shapes, data and steps; their learning
 rates, initial standard deviations and dropout rates may differ (config.packable).
 
-
 The state of all replicas is one dictionary of tensors with a leading axis S. What differs is who steps it:
 
     Replicas   one replica after another, each compiled step on one thread: the drive of a single CPU core
@@ -16,24 +15,24 @@ Every replica ends as it would alone, whatever the drive and whatever happens to
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from bnrepro.config import BATCH_NORMS, Config
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.evaluate import evaluate, evaluate_by_batch, evaluate_train, training_batches
-from bnrepro.models import MLP
+from bnrepro.models import MLP, Model, build
 from bnrepro.norm import normalization_layers, population_statistics
 from bnrepro.optim import Tensors, learning_rates
-from bnrepro.probe import batch_noise, distribution, histogram, typical_unit
+from bnrepro.probe import batch_noise, by_unit, distribution, histogram, typical_unit
 from bnrepro.step import Step, autograd_and_value, compiled_step, make_step, why_not_compile
 
 Measures = tuple[dict[str, float], dict[str, tuple[list[int], list[float]]]]
 PREFETCH = 10  # steps whose images are gathered and made floats at once: 1.9 MB at batch 60, cache-sized
 PROBE_BATCHES = 10
-POPULATION_BATCHES = (
-    1_000  # at most, of Algorithm 2: an epoch at batch 60; at the last step four times as many
-)
+POPULATION_BATCHES = 1_000  # at most, of Algorithm 2: an epoch at batch 60
 PARTS = ("params", "buffers", "velocity")
 
 
@@ -50,13 +49,18 @@ class Replicas:
         self.seeds = [seed for run in runs for seed in run.seeds]
         self.drop = torch.tensor([run.model.dropout for run in self.cfgs], device=device)
         self.step_no = 0
-        models = [MLP(each.model).reset(seed) for each, seed in zip(self.cfgs, self.seeds, strict=True)]
-        self.layer, self.units = f"hidden{cfg.model.depth}", [typical_unit(m.weights()[-2]) for m in models]
+        self.m = cfg.data.batch_size  # examples that share BN's statistics
+        models = [
+            build(each.model, data.shape, data.classes).reset(seed)
+            for each, seed in zip(self.cfgs, self.seeds, strict=True)
+        ]
+        self.units = [{tap: typical_unit(w) for tap, w in m.probed().items()} for m in models]
         self.params = _stack([dict(m.named_parameters()) for m in models], device)
         self.buffers = _stack([dict(m.named_buffers()) for m in models], device)
         self.velocity = {k: torch.zeros_like(v) for k, v in self.params.items() if cfg.optim.momentum}
         self.diverged_at = torch.full((len(models),), -1)
-        self._shell = MLP(cfg.model).to(device)  # any replica as a module, see `module`
+        alone = replace(cfg.model, sync=False)  # what is measured does not wait for other processes
+        self._shell = build(alone, data.shape, data.classes).to(device)  # any replica as a module: `module`
         self.eager_because = why_not_compile(cfg, len(self), device)
         self._step = self._make_step(compiled=self.eager_because is None)
         if self.eager_because is None:
@@ -72,7 +76,7 @@ class Replicas:
         )
         return params, buffers, velocity
 
-    def module(self, s: int) -> MLP:
+    def module(self, s: int) -> Model:
         """Replica s as a module in evaluation mode: one shared object, overwritten by the next call."""
         params, buffers, _ = self.replica(s)
         self._shell.load_state_dict({**params, **buffers})
@@ -87,8 +91,9 @@ class Replicas:
         """Train replica s over steps start..stop-1. A diverged replica stays as it is."""
         losses = torch.full((stop - start,), torch.nan)
         (params, buffers, velocity), drop = self.replica(s), self.drop[s]
-        for begin in range(start, stop, PREFETCH) if self.diverged_at[s] < 0 else ():
-            end = min(begin + PREFETCH, stop)
+        prefetch = PREFETCH if self.data.flat else 1
+        for begin in range(start, stop, prefetch) if self.diverged_at[s] < 0 else ():
+            end = min(begin + prefetch, stop)
             batches = zip(*self._batches(s, begin, end), strict=True)
             chunk = [self._step(params, buffers, velocity, *batch, drop) for batch in batches]
             losses[begin - start : end - start] = torch.stack(chunk)
@@ -101,22 +106,23 @@ class Replicas:
         if wanted.train:
             values |= evaluate_train(model, self.data)
         if wanted.probe:
-            u = self._probed(s)
-            values |= distribution(self.layer, u, self.units[s])
-            if self.cfg.record.wandb != "off" and self.cfg.record.histograms:
-                histograms[f"probe/{self.layer}/histogram"] = histogram(u)
+            for layer, u in self._probed(s).items():
+                values |= distribution(layer, u, self.units[s][layer])
+                if self.cfg.record.wandb != "off" and self.cfg.record.histograms:
+                    histograms[f"probe/{layer}/histogram"] = histogram(u)
         if wanted.diagnose:
             values |= self._diagnosed(s)
         if self.cfg.model.norm in BATCH_NORMS and (last or wanted.inference):
             model = self.module(s)
-            m = self.cfg.data.batch_size
-            batches = training_batches(self.data, m, self.seeds[s], POPULATION_BATCHES)
+            batches = training_batches(self.data, self.m, self.seeds[s], POPULATION_BATCHES)
             population_statistics(model, batches)
             values |= evaluate(model, self.data, "_population")
             if wanted.inference:
-                values |= evaluate_by_batch(model, self.data, m)
+                values |= evaluate_by_batch(model, self.data, self.m)
             if last and wanted.noise:
-                values |= batch_noise(model, self.data, self.units[s], self.seeds[s])
+                assert isinstance(model, MLP)
+                (unit,) = self.units[s].values()
+                values |= batch_noise(model, self.data, unit, self.seeds[s])
         return values, histograms
 
     def state_dict(self, run: int = 0) -> dict:
@@ -155,18 +161,20 @@ class Replicas:
 
     def _make_step(self, compiled: bool) -> Step:
         if compiled:
-            return compiled_step(self.cfg, self.device)
-        return make_step(self.cfg.model, self.cfg.optim, autograd_and_value)
+            return compiled_step(self.cfg, self.data)
+        model = build(self.cfg.model, self.data.shape, self.data.classes)
+        autocast = self.cfg.train.autocast == "bf16"
+        return make_step(model, self.cfg.optim, autograd_and_value, autocast)
 
     def _batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of K = stop - start steps: x (K, m, 784), labels (K, m), rates (K,), keys (K, 2)."""
-        index = self._index_of(s, start, stop).to(self.device)
-        rows = self.data.images.index_select(0, index.flatten()).view(*index.shape, -1)
-        x = rows.float().mul_(self.data.scale)
-        return x, self.data.labels[index], self._rates_of(s, start, stop), self._keys(s, start, stop)
+        """Of K = stop - start steps: x (K, m, ...), labels (K, m), rates (K,), keys (K, 2)."""
+        index, keys = self._index_of(s, start, stop).to(self.device), self._keys(s, start, stop)
+        x = self.data.batches(index, keys)
+        return x, self.data.labels[index], self._rates_of(s, start, stop), keys
 
     def _index_of(self, s: int, start: int, stop: int) -> Tensor:
-        return batch_indices(self.seeds[s], len(self.data.images), self.cfg.data.batch_size, start, stop)
+        m, shuffle = self.cfg.data.batch_size, self.cfg.data.shuffle
+        return batch_indices(self.seeds[s], len(self.data.images), m, start, stop, shuffle)
 
     def _rates_of(self, s: int, start: int, stop: int) -> Tensor:
         cfg = self.cfgs[s]
@@ -189,8 +197,10 @@ class Replicas:
         return values | measured, histograms
 
     @torch.no_grad()
-    def _probed(self, s: int) -> Tensor:
-        """Inputs of the last hidden nonlinearity, (10 m, width), on the seed's first 10 mini-batches.
+    def _probed(self, s: int) -> dict[str, Tensor]:
+        """Inputs of the watched nonlinearities, (values, units), on the seed's first 10 mini-batches.
+
+        Of feature maps 16 locations an image, evenly spread.
 
         As in the paper the network is in training mode: each mini-batch is normalized by its own statistics.
         Dropout is off, and what the running statistics become here is thrown away with the module.
@@ -198,8 +208,9 @@ class Replicas:
         model = self.module(s)
         for layer in normalization_layers(model):
             layer.train()
-        batches = training_batches(self.data, self.cfg.data.batch_size, self.seeds[s], PROBE_BATCHES)
-        return torch.cat([model(x)[1][self.layer] for x in batches])
+        batches = training_batches(self.data, self.m, self.seeds[s], PROBE_BATCHES)
+        taps = [model(x)[1] for x in batches]
+        return {layer: torch.cat([by_unit(tap[layer]) for tap in taps]) for layer in self.units[s]}
 
     def _diagnosed(self, s: int) -> dict[str, float]:
         """diagnostics.diagnose on the seed's first two mini-batches, at the rate of the step to come."""
@@ -209,7 +220,9 @@ class Replicas:
 
         (x, next_x), (labels, next_labels), _, keys = self._batches(s, 0, 2)
         rate = self._rates_of(s, self.step_no, self.step_no + 1).item()
-        return diagnose(self.module(s), x, labels, next_x, next_labels, keys[0], rate)
+        model = self.module(s)
+        assert isinstance(model, MLP)
+        return diagnose(model, x, labels, next_x, next_labels, keys[0], rate)
 
 
 def _stack(states: list[Tensors], device: torch.device) -> Tensors:

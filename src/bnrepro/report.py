@@ -35,7 +35,7 @@ def effects_markdown(table: pd.DataFrame) -> str:
     """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm."""
     names = list(table.columns[: list(table.columns).index("unit")])
     last = ["p (Holm)"] if "p_holm" in table else []
-    heads = [*names, "value [95% interval]", "seeds", *last]
+    heads = [*names, "value [95% interval]", table.attrs.get("n", "seeds"), *last]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
         never = f" ({row['censored']} never)" if row.get("censored") else ""

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,19 @@ from typing import Any
 import torch
 import yaml
 
+from bnrepro.address import address, packable
 from bnrepro.checkpoint import step_of
-from bnrepro.config import Config, ConfigError, address, packable
+from bnrepro.config import Config, ConfigError
 from bnrepro.data import DataError, Dataset, load
 from bnrepro.drives import build_replicas, device_of, name_of
+from bnrepro.parallel import DataParallel, dismiss, join, leads, processes
 from bnrepro.provenance import provenance
 from bnrepro.record import RunBusy, RunLock, open_recorder, write_atomically, write_status
 from bnrepro.train import Progress, fit
 
 # What the user can mend: reported in one line, without a traceback.
 REFUSALS = (ConfigError, DataError, RunBusy)
-PACK = 256  # replicas that train together at most: 1.5 MB of state each, and their curves
+PACK = {"mlp": 256, "inception": 8}  # replicas that train together at most: 1.5 MB of state each, or 90
 
 
 def folder_of(cfg: Config) -> Path:
@@ -44,12 +46,18 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
     """
     states = {id(cfg): "skipped" for cfg in cfgs}
     device, data = device_of(cfgs[0]), None
+    if processes() > 1:
+        join(device)
+        if not leads():
+            with closing(DataParallel(cfgs, load(cfgs[0].data, cfgs[0].model), device)) as replicas:
+                replicas.follow()
+            return list(states.values())
     with ExitStack() as locks:
         todo = []
         for cfg in cfgs:
             folder = folder_of(cfg)
             if state_of(folder) != "finished":
-                data = data or load(cfg.data)
+                data = data or load(cfg.data, cfg.model)
                 _make(folder)
                 locks.enter_context(RunLock(folder))
                 if state_of(folder) != "finished":  # by another process, while this one read the data
@@ -57,6 +65,8 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
         if todo and data is not None:
             _train(todo, data, device, progress)
             states |= {id(cfg): "finished" for cfg in todo}
+        elif processes() > 1:
+            dismiss(device)
     return [states[id(cfg)] for cfg in cfgs]
 
 
@@ -102,7 +112,7 @@ def _train(cfgs: list[Config], data: Dataset, device: torch.device, progress: Pr
 
 
 def packs(cfgs: list[Config]) -> list[list[Config]]:
-    """Runs that train together: of equal shapes and steps, resuming at the same step, at most PACK replicas.
+    """Runs that train together: of equal shapes and steps, resuming at the same step, PACK replicas at most.
 
     Runs that a W&B mirror shows train alone: it keeps a live run for every seed. In the order given.
     """
@@ -112,7 +122,7 @@ def packs(cfgs: list[Config]) -> list[list[Config]]:
         alone = address(cfg) if cfg.record.wandb != "off" else ""
         key = (packable(cfg), state_of(folder_of(cfg)) == "finished", resumes_at, alone)
         piles = groups.setdefault(key, [[]])
-        if sum(len(each.seeds) for each in [*piles[-1], cfg]) > PACK and piles[-1]:
+        if sum(len(each.seeds) for each in [*piles[-1], cfg]) > PACK[cfg.model.name] and piles[-1]:
             piles.append([])
         piles[-1].append(cfg)
     return [pile for piles in groups.values() for pile in piles]
@@ -122,7 +132,7 @@ def check(cfg: Config) -> None:
     """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST)."""
     if state_of(folder_of(cfg)) != "finished":
         device_of(cfg)
-        load(cfg.data)
+        load(cfg.data, cfg.model)
         place = next(p for p in (folder_of(cfg), *folder_of(cfg).parents) if p.exists())
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise ConfigError(f"cannot write into {place}; set output= to a folder you can write")

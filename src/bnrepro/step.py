@@ -17,7 +17,8 @@ from torch.func import functional_call, grad_and_value
 from torch.nn.functional import cross_entropy
 
 from bnrepro.config import Config, ModelConfig, OptimConfig
-from bnrepro.models import MLP
+from bnrepro.data import Dataset
+from bnrepro.models import Model, build
 from bnrepro.optim import Tensors, sgd_
 
 Step = Callable[[Tensors, Tensors, Tensors, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -26,27 +27,30 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CU
 REPAID_AFTER = 10_000  # replica-steps from which the seconds of compiling are won back
 
 
-def make_step(model_cfg: ModelConfig, optim_cfg: OptimConfig, transform: Callable = grad_and_value) -> Step:
+def make_step(
+    model: Model, cfg: OptimConfig, transform: Callable = grad_and_value, autocast: bool = False
+) -> Step:
     """step(params, buffers, velocity, x, labels, lr, key, drop) -> loss; updates the first three in place.
 
-    x (m, 784) in [0, 1], labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout,
+    x (m, 784) or (m, 3, H, W), labels (m,) int64, lr () float32, key (2,) int64: seed and step, for dropout,
     drop () float32, its rate. What differs between replicas is an argument, so that one step serves them all.
     With torch.func's grad_and_value the function can be compiled, or stacked by vmap. To run as it is,
     `autograd_and_value` is the better transform: twice as fast, and without 6 s of imports at the first call.
     """
-    model = MLP(model_cfg).train()
+    model.train()
 
     def loss(
         params: Tensors, buffers: Tensors, x: Tensor, labels: Tensor, key: Tensor, drop: Tensor
     ) -> Tensor:
-        logits, _ = functional_call(model, (params, buffers), (x, key, drop))
-        return cross_entropy(logits, labels)
+        with torch.autocast(x.device.type, torch.bfloat16, autocast):
+            logits, _ = functional_call(model, (params, buffers), (x, key, drop))
+        return cross_entropy(logits.float(), labels)
 
     gradient = transform(loss)
 
     def step(params, buffers, velocity, x, labels, lr, key, drop):
         grads, value = gradient(params, buffers, x, labels, key, drop)
-        sgd_(params, grads, velocity, lr, optim_cfg)
+        sgd_(params, grads, velocity, lr, cfg)
         return value
 
     return step
@@ -64,18 +68,20 @@ def autograd_and_value(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tenso
     return gradient
 
 
-def compiled_step(cfg: Config, device: torch.device) -> Step:
+def compiled_step(cfg: Config, data: Dataset) -> Step:
     """make_step, compiled; runs that differ in rates, schedule, seeds or init share one result."""
-    model = tuple(asdict(replace(cfg.model, init_std=1.0, dropout=0.5 * (cfg.model.dropout > 0))).items())
-    optim = (cfg.optim.momentum, cfg.optim.weight_decay)
-    return _compiled(model, optim, cfg.data.batch_size, device)
+    shared = replace(cfg.model, init_std=1.0, init_scale=1.0, dropout=0.5 * (cfg.model.dropout > 0))
+    model, optim = tuple(asdict(shared).items()), (cfg.optim.momentum, cfg.optim.weight_decay)
+    shapes = (data.shape, data.classes)
+    return _compiled(
+        model, optim, *shapes, cfg.train.autocast == "bf16", cfg.data.batch_size, data.labels.device
+    )
 
 
 @functools.cache
-def _compiled(model: tuple, optim: tuple[float, float], *_shapes: object) -> Step:
-    return traced(
-        make_step(ModelConfig(**dict(model)), OptimConfig(momentum=optim[0], weight_decay=optim[1]))
-    )
+def _compiled(model: tuple, optim: tuple[float, float], shape, classes, autocast: bool, *_: object) -> Step:
+    net = build(ModelConfig(**dict(model)), shape, classes)
+    return traced(make_step(net, OptimConfig(momentum=optim[0], weight_decay=optim[1]), autocast=autocast))
 
 
 def traced(step: Step) -> Step:
@@ -120,6 +126,8 @@ def why_not_compile(cfg: Config, replicas: int, device: torch.device) -> str | N
         return (
             f"no C++ compiler {COMPILER} found (with one, training is about 3x faster): running eager steps"
         )
+    if cfg.train.compile == "auto" and cfg.model.name == "inception" and device.type == "cpu":
+        return "Inception on a CPU: eager steps (compiling takes many minutes: train.compile=on)"
     if cfg.train.compile == "auto" and cfg.train.steps * replicas < REPAID_AFTER:
         return "short run: eager steps (train.compile=on to compile)"
     return None

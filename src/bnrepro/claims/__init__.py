@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from bnrepro import results
-from bnrepro.claims import figure1, jacobian, noise, regularization, tolerance
+from bnrepro.claims import figure1, imagenet, jacobian, noise, regularization, tolerance
 from bnrepro.claims.judge import Frames, Verdict
 from bnrepro.results import MissingData
 
@@ -28,6 +28,10 @@ EXPERIMENTS = (
     "batch_noise",
     "dropout_bn",
     "why_it_works",
+    "fig2_imagenet",
+    "fig2_imagenet_gpu",
+    "ablation_imagenet",
+    "fig4_ensemble",
 )
 JUDGES: dict[str, Callable[[Frames], Verdict]] = {
     **figure1.JUDGES,
@@ -35,6 +39,7 @@ JUDGES: dict[str, Callable[[Frames], Verdict]] = {
     **noise.JUDGES,
     **regularization.JUDGES,
     **jacobian.JUDGES,
+    **imagenet.JUDGES,
 }
 STATEMENTS = {
     "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",

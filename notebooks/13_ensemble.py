@@ -1,0 +1,88 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure 4: an ensemble of batch-normalized networks
+#
+# Section 4.2.3 of [Ioffe & Szegedy 2015](https://arxiv.org/abs/1502.03167): six networks based on BN-x30,
+# each changed a little (larger initial weights, a little dropout, Batch Normalization per activation in the
+# last hidden layers), and the arithmetic mean of their class probabilities. On ImageNet the single network
+# has a top-1 error of 25.2% with one crop and 21.99% with 144, the ensemble 20.1% with 144.
+#
+# Here the same is done at a smaller size, with 10 crops (four corners and the centre, mirrored). Every
+# network answers for the same images, so that all are compared image by image. Nothing is trained here.
+
+# %%
+# %matplotlib inline
+import json
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from bnrepro import claims, report, results
+from bnrepro.effects import ensemble
+from bnrepro.figures.ensemble import ensemble as dots
+from bnrepro.figures.imagenet import described
+
+folder = next(
+    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
+)
+frame = results.load(folder / "fig4_ensemble.parquet")
+paper = pd.read_csv(folder / "paper.csv")
+described(frame)
+
+# %% [markdown]
+# ## Errors
+#
+# The intervals on the left are those of single networks on this many images, and overlap: hard images are
+# hard for all. The ones on the right are of differences on the same images, which is what the claim is about.
+
+# %%
+dots(frame)
+
+# %% [markdown]
+# ## The numbers
+#
+# The best member is chosen on the same images, which flatters it. The paper's numbers are for 1000 classes,
+# and 144 crops where we have 10.
+
+# %%
+table = report.effects_markdown(ensemble.effects_table(frame, paper))
+display(Markdown(table.replace("| seeds |", "| images |")))
+
+# %% [markdown]
+# ## How different the members are
+#
+# An ensemble gains where its members err on different images. For each pair of members: the share of images
+# that exactly one of them gets right (single crop), beside the mean error of a member.
+
+# %%
+table = ensemble.errors(frame, "correct/single")
+wrong = table[ensemble.members(table)]
+pairs = [(wrong[a] != wrong[b]).mean() for i, a in enumerate(wrong) for b in wrong.columns[i + 1 :]]
+none, every = wrong.all(axis=1).mean(), (wrong == 0).all(axis=1).mean()
+print(f"mean error of a member: {wrong.mean().mean():.1%}")
+print(f"two members differ on {min(pairs):.1%} to {max(pairs):.1%} of the images")
+print(f"wrong for all members: {none:.1%}; right for all: {every:.1%}")
+
+# %% [markdown]
+# ## The claim
+#
+# C14: the ensemble's error is below its best member's, with one crop and with ten, interval over images below
+# 0; with 50 classes or more in top-5, too. The rule was fixed before the results were seen. Six networks were
+# trained once: the interval says nothing about another six.
+
+# %%
+card = claims.scorecard(folder).query("claim == 'C14'")
+display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
+print(card["note"].iloc[0])
+for run in json.loads((folder / "fig4_ensemble.json").read_text())[:1]:
+    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))

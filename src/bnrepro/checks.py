@@ -1,0 +1,30 @@
+"""Refusals of a setting, in one line each."""
+
+from __future__ import annotations
+
+import difflib
+import math
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be trained with; the message is one line and says what to change."""
+
+
+def check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    near = difflib.get_close_matches(value, known, n=2, cutoff=0.5)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    check(value in known, f"{key}={value}: choose one of {', '.join(known)}{hint}")
+
+
+def positive(key: str, value: float) -> None:
+    check(math.isfinite(value) and value > 0, f"{key}={value}: must be a finite number above 0")
+
+
+def not_negative(key: str, value: float, below: float = math.inf) -> None:
+    bound = "" if below == math.inf else f" and below {below:g}"
+    check(math.isfinite(value) and 0 <= value < below, f"{key}={value}: must be at least 0{bound}")

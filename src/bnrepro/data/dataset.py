@@ -1,0 +1,72 @@
+"""A data set in memory or mapped, and how its rows become a network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bnrepro.config import DataConfig
+from bnrepro.data.augment import augmented
+
+
+class DataError(RuntimeError):
+    """Data that is missing, altered or too small; the message is one line and says what to do."""
+
+
+Images: TypeAlias = (
+    Any  # uint8 images by index: a tensor, in memory or mapped, or a Stream, decoded when asked
+)
+
+
+@dataclass
+class Dataset:
+    """Images (N, 784) or (N, H, W, 3) uint8, and labels (N,) int64.
+
+    A network's input is images * scale + offset: (n, 784) in [0, 1], or (n, 3, H, W) in [-1, 1].
+    `split` names the images that accuracy is reported on: "test", or "val" for a validation split.
+    """
+
+    images: Images
+    labels: Tensor
+    eval_images: Images
+    eval_labels: Tensor
+    scale: float
+    split: str
+    offset: float = 0.0
+    classes: int = 10
+    augment: DataConfig | None = None  # how training images are varied; None: they are not
+
+    @property
+    def flat(self) -> bool:
+        return len(self.images.shape) == 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image: (784,) or (H, W, 3)."""
+        return tuple(self.images.shape[1:])
+
+    def to(self, device: torch.device) -> Dataset:
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def inputs(self, rows: Tensor) -> Tensor:
+        """rows (n, 784) or (n, H, W, 3) -> (n, 784) or (n, 3, H, W), the latter channels last in memory."""
+        x = rows.to(self.labels.device).float() * self.scale
+        return x if self.flat else (x + self.offset).permute(0, 3, 1, 2)
+
+    def batches(self, index: Tensor, keys: Tensor) -> Tensor:
+        """`batch` of K steps, index (K, m), keys (K, 2) -> (K, m, ...)."""
+        if self.flat:
+            rows = self.images[index.flatten()]
+            return rows.float().mul_(self.scale).view(*index.shape, -1)
+        return torch.stack([self.batch(i, key) for i, key in zip(index, keys, strict=True)])
+
+    def batch(self, index: Tensor, key: Tensor) -> Tensor:
+        """The network's input for the training images index (m,), varied as step key = (seed, step) asks."""
+        if self.augment is None:
+            return self.inputs(self.images[index])
+        x = augmented(self.images[index].to(key.device), key, self.augment)
+        return (x * (255 * self.scale) + self.offset).permute(0, 3, 1, 2)

@@ -1,0 +1,87 @@
+"""A configuration -> its data set: read, cut into training, validation and test images, prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bnrepro.config import IMAGES, SMALLEST, DataConfig, ModelConfig
+from bnrepro.data.dataset import DataError, Dataset, Images
+from bnrepro.data.mnist import mnist, mnist5k
+from bnrepro.streams import generator
+
+BINARY_ABOVE = 127
+
+
+def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
+    """Read `cfg.name`, cut the validation split, binarize. Raises DataError.
+
+    With `model` also if the images are too small for it.
+    """
+    if cfg.name in IMAGES:
+        from bnrepro.data.images import load_images
+
+        data = _colour(load_images(cfg), cfg)
+    else:
+        tensors = mnist5k() if cfg.name == "mnist5k" else mnist(Path(cfg.root))
+        data = Dataset(*tensors, scale=1 / 255, split="test")
+    data = _subsets(data, cfg)
+    if cfg.batch_size > len(data.labels):
+        raise DataError(
+            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"
+        )
+    if model is not None and not data.flat and (least := SMALLEST[model.stem]) > min(data.shape[:2]):
+        size = "x".join(map(str, data.shape[:2]))
+        raise DataError(f"images of {size} are too small for model.stem={model.stem}: set data.size={least}")
+    if data.flat and cfg.binarize:
+        binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
+        data = replace(data, **binary, scale=1.0)
+    return data
+
+
+def _colour(read, cfg: DataConfig) -> Dataset:
+    """Pixels 0..255 become -1..1. Measured, as "test", are the validation images: others have no labels."""
+    return Dataset(
+        read.images,
+        read.labels,
+        read.val_images,
+        read.val_labels,
+        scale=2 / 255,
+        split="test",
+        offset=-1.0,
+        classes=read.classes,
+        augment=cfg if cfg.crop or cfg.flip or cfg.distort else None,
+    )
+
+
+def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
+    """Set aside data.holdout images for tuning, and keep data.examples of the others."""
+    if cfg.holdout:
+        if cfg.holdout >= len(data.labels):
+            raise DataError(
+                f"data.holdout={cfg.holdout}: {cfg.name} has only {len(data.labels)} training images"
+            )
+        order = torch.randperm(len(data.labels), generator=generator("holdout", cfg.name))
+        val = order[: cfg.holdout]
+        held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
+        data = replace(_training(data, order[cfg.holdout :]), **held)
+    if cfg.examples:
+        if cfg.examples > len(data.labels):
+            raise DataError(
+                f"data.examples={cfg.examples}: {cfg.name} has only {len(data.labels)} for training"
+            )
+        order = torch.randperm(len(data.labels), generator=generator("examples", cfg.name))
+        data = _training(data, order[: cfg.examples])
+    return data
+
+
+def _training(data: Dataset, rows: Tensor) -> Dataset:
+    return replace(data, images=_some(data.images, rows), labels=data.labels[rows])
+
+
+def _some(images: Images, rows: Tensor) -> Images:
+    """A stream of files stays one; of a tensor the rows are copied."""
+    return images[rows] if isinstance(images, Tensor) else images.select(rows)

@@ -1,0 +1,153 @@
+"""Inception: the table of Figure 5, its parts, its initial weights, and the same drives as the MLP."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bnrepro.config import Config, ConfigError, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
+from bnrepro.data import Dataset
+from bnrepro.drives import build_replicas
+from bnrepro.models import Inception
+from bnrepro.models.inception import FIGURE5, local_response_norm
+from bnrepro.norm import normalization_layers
+from bnrepro.replicas import Replicas
+
+SMALL = ModelConfig(name="inception", norm="bn", activation="relu", multiplier=0.0625)
+KEY = torch.tensor([3, 7])
+
+
+def net(size: int = 32, classes: int = 10, **settings: Any) -> Inception:
+    return Inception(replace(SMALL, **settings), size, classes).reset(0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameters"),
+    [
+        ({"norm": "bn"}, 11_285_224),
+        ({"norm": "bn", "bias": "on"}, 11_295_240),
+        ({"norm": "none"}, 11_275_208),
+    ],
+)
+def test_the_filters_of_figure_5_give_the_known_numbers_of_parameters(settings, parameters) -> None:
+    with torch.device("meta"):
+        model = Inception(ModelConfig(name="inception", stem="imagenet", **settings), 224, 1000)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_blocks_have_the_widths_that_their_filters_add_up_to() -> None:
+    with torch.device("meta"):
+        model = Inception(ModelConfig(name="inception", norm="bn"), 224, 1000)
+    widths = [model.get_submodule(f"blocks.{name}").maps for name in FIGURE5]
+    assert widths == [256, 320, 576, 576, 576, 608, 608, 1056, 1024, 1024]  # 4c, 4d, 4e: not as printed
+
+
+@pytest.mark.parametrize(("stem", "size", "last"), [("imagenet", 224, 7), ("small", 64, 4)])
+def test_the_last_block_sees_the_locations_of_the_paper_or_of_a_gentler_stem(stem, size, last) -> None:
+    logits, taps = net(size, 7, stem=stem).eval()(torch.zeros(1, 3, size, size))
+    assert logits.shape == (1, 7)
+    assert taps["5b"].shape[2:] == (last, last)
+    assert list(taps) == ["conv1", "conv2", *FIGURE5]
+
+
+def test_probed_weights_belong_to_the_taps() -> None:
+    model = net(separable=True)
+    taps = model.eval()(torch.zeros(1, 3, 32, 32))[1]
+    assert {k: len(w) for k, w in model.probed().items()} == {k: t.shape[1] for k, t in taps.items()}
+
+
+def test_every_switch_leaves_a_net_that_trains() -> None:
+    switches: list[dict[str, Any]] = [{"lrn": True}, {"separable": True}, {"per_activation": True}]
+    switches.append({"activation": "sigmoid"})
+    for settings in switches:
+        model = net(**settings).train()
+        model(torch.rand(2, 3, 32, 32))[0].logsumexp(1).sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()), settings
+
+
+def test_a_seed_gives_every_arm_the_same_kernels() -> None:
+    plain = {k: v for k, v in net(norm="none").named_parameters() if k.endswith("weight")}
+    normalized = dict(net(norm="bn").named_parameters())
+    assert all(torch.equal(v, normalized[k]) for k, v in plain.items())
+
+
+def test_local_response_normalization_is_torchs() -> None:
+    x = torch.randn(2, 12, 5, 5, dtype=torch.float64) * 30
+    assert (local_response_norm(x) - nn.LocalResponseNorm(5)(x)).abs().max() < 1e-10
+
+
+def test_in_the_last_block_statistics_may_be_taken_for_every_location() -> None:
+    model = net(per_activation=True).train()
+    per_location = [m.num_features for m in normalization_layers(model)][-7:]
+    maps = [24, 12, 20, 12, 16, 16, 8]  # of 352, 192, 320, 192, 224, 224, 128, a sixteenth, in fours
+    assert per_location == [n * 2 * 2 for n in maps]
+
+
+def test_dropout_before_the_classifier_follows_its_key() -> None:
+    model, x = net(dropout=0.4).train(), torch.rand(4, 3, 32, 32)
+    one, again, other = (model(x, key)[0] for key in (KEY, KEY, KEY + 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def run_config(**train) -> Config:
+    return Config(
+        seeds=2,
+        data=DataConfig(name="shapes", batch_size=4, crop=2, flip=True, distort=0.2),
+        model=replace(SMALL, dropout=0.1, lrn=True),
+        optim=OptimConfig(lr=0.001, momentum=0.9, weight_decay=1e-4),
+        train=TrainConfig(steps=6, device="cpu", compile="off", **train),
+        eval=EvalConfig(every=3),
+    )
+
+
+@pytest.fixture(scope="module")
+def images() -> Dataset:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=draw)
+    labels = torch.arange(40) % 10
+    parts = (pixels[:30], labels[:30], pixels[30:], labels[30:])
+    return Dataset(*parts, scale=2 / 255, split="test", offset=-1.0, augment=run_config().data)
+
+
+def test_every_drive_trains_the_same_nets(images: Dataset) -> None:
+    configs = [run_config(**how) for how in ({"workers": 1}, {"workers": 2}, {"drive": "stacked"})]
+    one, forked, stacked = (build_replicas(cfg, images) for cfg in configs)
+    measured = [replicas.advance(1) for replicas in (one, forked, stacked)]
+    forked.close()
+    for name, value in one.params.items():
+        assert torch.equal(forked.params[name], value), name
+        torch.testing.assert_close(stacked.params[name], value, atol=1e-5, rtol=1e-4)
+    assert measured[0] == measured[1]
+    assert {"test/accuracy", "test/top5", "probe/conv1/typical/p50", "probe/5b/all/p85"} <= set(
+        measured[0][0][0]
+    )
+
+
+def test_a_run_resumed_from_its_state_goes_on_as_if_it_had_never_stopped(images: Dataset) -> None:
+    whole, first, second = (Replicas([run_config()], images, torch.device("cpu")) for _ in range(3))
+    whole.advance(1)
+    first.advance(1)
+    second.load_state_dict(first.state_dict())
+    assert whole.advance(2) == second.advance(2)
+    assert all(torch.equal(whole.params[k], second.params[k]) for k in whole.params)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "says"),
+    [
+        ({"name": "mnist"}, {"name": "inception"}, "model.name=inception needs data=tiny_imagenet"),
+        ({"name": "shapes"}, {}, "model.name=mlp needs data=mnist"),
+        (
+            {"name": "shapes", "size": 16},
+            {"name": "inception"},
+            "data.size=16: model.stem=small needs at least 32",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_the_net_are_refused(data, model, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Config(data=DataConfig(**data), model=ModelConfig(**model))
