@@ -85,8 +85,8 @@ def effects(frame: pd.DataFrame) -> Figure:
         _dress(fig, panels, "change of test accuracy, points")
         caption(
             fig,
-            f"{_setting(frame)}, at the last step. Mean of {frame['seed'].nunique()} paired differences;"
-            " band: 95% bootstrap interval. Axis: linear from -1 to 1, logarithmic beyond.",
+            f"{_setting(frame)}. Mean of {frame['seed'].nunique()} paired differences at the last step;"
+            " band: 95% bootstrap interval. Logarithmic beyond ±1.",
             "BN: with - without, at one rate. Linear rate: rate proportional to the batch - one rate for all,"
             f" in one arm; 0 at batch {grid.MEETS}, where both are the same run.",
         )

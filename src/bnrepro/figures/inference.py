@@ -43,7 +43,7 @@ def over_training(frame: pd.DataFrame) -> Figure:
             median, never = float(np.median(steps)), int(np.isinf(steps).sum())
             words = "never" if np.isinf(median) else f"from step {median:,.0f}"
             words += f" ({never}/{len(steps)} never)" if never and np.isfinite(median) else ""
-            ax.text(0.97, 0.95, words, transform=ax.transAxes, ha="right", va="top", fontsize=8)
+            ax.text(0.03, 0.05, words, transform=ax.transAxes, ha="left", va="bottom", fontsize=8)
         for ax in axes.flat:
             ax.set(xscale="log", yscale="log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -155,11 +155,12 @@ def _band(ax: Axes, seeds: pd.DataFrame, look: dict, scale: str, marker: str = "
 
 
 def _log_ticks(ax: Axes) -> None:
-    """On a logarithmic axis: powers of ten, or 1, 2, 5, 10 where it spans less than two of them."""
+    """On a logarithmic axis: powers of ten; 1, 2, 5, 10 where it spans less than two; else what fits."""
     if ax.get_yscale() == "log":
         low, high = ax.get_ylim()
         if high < 100 * low:
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            narrow = high < 5 * low
+            ax.yaxis.set_major_locator(MaxNLocator(4) if narrow else LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         else:
             ax.yaxis.set_major_locator(LogLocator(numticks=5))
