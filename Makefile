@@ -20,7 +20,7 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute)
 	@$(PY) scripts/figure1.py
 
-study: $(ENV)  ## retrain everything that results/ reports, on full MNIST, and collect it (3 hours; resumes)
+study: $(ENV)  ## retrain and collect everything that results/ reports (over 4 hours; resumes)
 	@$(PY) scripts/study.py
 
 figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
@@ -39,8 +39,9 @@ lint: $(ENV)  ## format, style and types, checked
 	@.venv/bin/ruff check .
 	@$(PY) -m pyright
 
-benchmark: $(ENV)  ## speed against the usual ways to train this net (10 minutes)
+benchmark: $(ENV)  ## speed against the usual ways to train these nets (15 minutes)
 	@$(PY) scripts/benchmark.py
+	@$(PY) scripts/benchmark.py --images
 
 clean:  ## remove caches (keeps .venv, data/, outputs/ and results/)
 	@rm -rf .pytest_cache .ruff_cache .hypothesis build src/*.egg-info

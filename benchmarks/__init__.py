@@ -1,4 +1,4 @@
-"""The rows of the speed benchmark: name -> (module, function, arguments). scripts/benchmark.py runs them."""
+"""The rows of the speed benchmarks: name -> (module, function, arguments). scripts/benchmark.py runs them."""
 
 import os
 
@@ -19,4 +19,13 @@ for _name, _replicas, _drive, _workers in (
     for _norm, _suffix in (("none", ""), ("bn", "-bn")):
         _how = {"replicas": _replicas, "norm": _norm, "drive": _drive, "workers": _workers}
         ROWS[_name + _suffix] = ("ours", "train", _how)
+IMAGE_ROWS: dict[str, tuple[str, str, dict]] = {
+    "images-limit": ("images", "flop_limit", {}),
+    "images-reference": ("images", "reference", {}),
+    "images-ours-1": ("images", "ours", {"seeds": 1}),
+    "images-ours-2": ("images", "ours", {"seeds": 2}),
+    "images-data": ("images", "data_share", {}),
+    "decoding-1": ("images", "decoding", {"processes": 1}),
+    "decoding-2": ("images", "decoding", {"processes": 2}),
+}
 ROWS |= {"recording": ("ours", "recording", {}), "first-step": ("ours", "first_step", {})}

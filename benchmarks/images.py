@@ -1,7 +1,7 @@
 """Rows of colour images: training Inception, ours against the usual loop, the machine's limit, decoding.
 
-2,000 JPEGs of 64 x 64 drawn by the program, 10 classes; Inception with BN at a quarter of its width, batch 32,
-momentum, L2, and the same augmentation on both sides.
+2,000 JPEGs of 64 x 64 drawn by the program, 10 classes; Inception with BN at a quarter of its width, batch
+32, momentum, L2, and the same augmentation on both sides.
 """
 
 from __future__ import annotations

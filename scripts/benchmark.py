@@ -1,8 +1,10 @@
-"""Speed of training the 3x100 sigmoid net: this project, the usual ways, and the machine's limit.
+"""Speed of training: this project, the usual ways, and the machine's limit.
+
+The rows of the 3x100 sigmoid net, or with --images those of Inception and of decoding.
 
 Each row is measured in a process of its own (`python -m benchmarks ROW`); a round measures all rows one after
 another, and ratios are taken within a round, so that a machine that slows down slows both sides. Writes
-speed.csv (mean and standard deviation over rounds) and prints it as a Markdown table.
+speed.csv or images.csv (mean and standard deviation over rounds) and prints it as a Markdown table.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import ROWS  # noqa: E402  (beside scripts/, not installed)
+from benchmarks import IMAGE_ROWS, ROWS  # noqa: E402  (beside scripts/, not installed)
 from bnrepro.provenance import provenance  # noqa: E402
 
 UNITS = {
+    "images_per_s": "images/s",
+    "ratio_to_reference": "x DataLoader loop of files",
     "steps_per_s": "steps/s",
     "replica_steps_per_s": "replica-steps/s",
     "ratio_to_dataloader": "x DataLoader loop",
@@ -58,6 +62,10 @@ def with_ratios(rows: list[dict]) -> list[dict]:
         if "steps_per_s" in row:
             row.setdefault("replica_steps_per_s", row["steps_per_s"])
     rates = {row["row"]: row.get("replica_steps_per_s") for row in rows}
+    images = {row["row"]: row["images_per_s"] for row in rows if "images_per_s" in row}
+    for row in rows:
+        if row["row"].startswith("images-") and row["row"] in images and "images-reference" in images:
+            row["ratio_to_reference"] = images[row["row"]] / images["images-reference"]
     for row in rows:
         if "steps_per_s" not in row:
             continue
@@ -114,14 +122,22 @@ def main() -> int:
         "--steps", type=int, default=1000, help="timed steps of a row and round (%(default)s)"
     )
     parser.add_argument(
-        "--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=" ".join(ROWS)
+        "--rows",
+        nargs="+",
+        choices=ROWS | IMAGE_ROWS,
+        metavar="ROW",
+        help=" ".join(ROWS | IMAGE_ROWS),
     )
+    parser.add_argument("--images", action="store_true", help="the rows of colour images")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of speed.csv (results/benchmarks; for some rows or a busy machine outputs/benchmarks)",
+        help="folder of the table (results/benchmarks; for some rows or a busy machine outputs/benchmarks)",
     )
     args = parser.parse_args()
+    group = list(IMAGE_ROWS if args.images else ROWS)
+    args.rows = args.rows or group
+    file = "images.csv" if args.images else "speed.csv"
     if args.rounds < 1 or args.steps < 10:
         parser.error("--rounds must be at least 1 and --steps at least 10")
 
@@ -133,7 +149,7 @@ def main() -> int:
             "not all by the same factor",
             style="yellow",
         )
-    publishable = args.rows == list(ROWS) and load <= BUSY
+    publishable = args.rows == group and load <= BUSY
     out = args.out or ROOT / ("results" if publishable else "outputs") / "benchmarks"
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar, console=console, transient=True) as progress:
@@ -159,10 +175,10 @@ def main() -> int:
         out.mkdir(parents=True, exist_ok=True)
         columns = {name: facts[name] for name in ("command", "commit", "dirty", "hardware", "device", "date")}
         table.assign(steps=args.steps, load_before=load, **columns).to_csv(
-            out / "speed.csv", index=False, float_format="%.6g"
+            out / file, index=False, float_format="%.6g"
         )
         print(markdown(table, facts, args.steps, load))
-        print(f"\nwritten: {out / 'speed.csv'}")
+        print(f"\nwritten: {out / file}")
     return 1 if failed else 0
 
 
