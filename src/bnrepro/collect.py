@@ -50,7 +50,7 @@ ALWAYS = [
 ]
 # How a run was carried out, not what was run. Never a column: no path or machine enters what is published.
 NOT_HYPERPARAMETERS = re.compile(
-    r"experiment|variant|seeds|output|data\.root|(record|hydra)\b.*"
+    r"experiment|variant|seeds|output|data\.(root|cache|decode)|(record|hydra)\b.*"
     r"|train\.(device|compile|drive|workers|checkpoint_seconds)"
 )
 

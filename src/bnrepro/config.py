@@ -21,6 +21,10 @@ REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr ther
 IMAGES = ("tiny_imagenet", "imagenette", "imagefolder", "shapes")  # colour images, decoded once into a cache
 SMALLEST = {"small": 32, "imagenet": 128}  # image sizes from which the stem leaves stage 5 at least 2 x 2
 
+MLP_ONLY = ("width", "depth", "init_std")
+INCEPTION_ONLY = ("multiplier", "stem", "lrn", "separable", "per_activation", "init_scale", "native")
+COLOUR_ONLY = ("num_classes", "size", "corrupt", "decode", "crop", "flip", "distort")
+
 
 @dataclass
 class DataConfig:
@@ -230,6 +234,12 @@ class Config:
         fits = (
             "data=tiny_imagenet, imagenette, imagefolder or shapes" if inception else "data=mnist or mnist5k"
         )
+        check(
+            not self.model.sync or processes > 1,
+            "model.sync=true: only under torchrun, with 2 processes or more",
+        )
+        stream = self.data.decode == "stream"
+        check(not (stream and self.train.drive == "stacked"), "train.drive=stacked needs data.decode=cache")
         check(inception == images, f"model.name={self.model.name} needs {fits}")
         if inception:
             least = SMALLEST[self.model.stem]
@@ -237,6 +247,7 @@ class Config:
             check(large, f"data.size={self.data.size}: model.stem={self.model.stem} needs at least {least}")
             mlp_only = self.eval.noise or self.eval.diagnose
             check(not mlp_only, "eval.noise and eval.diagnose: only for model.name=mlp")
+        self._refuse_what_has_no_effect(inception)
         if self.train.examples:
             self.train.steps = max(1, self.train.examples // m)
         if self.eval.points:
@@ -245,3 +256,13 @@ class Config:
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
             check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")
+
+    def _refuse_what_has_no_effect(self, inception: bool) -> None:
+        """A setting of the other kind of net or data would change a run's name and nothing else."""
+        model, data, other = ModelConfig(), DataConfig(), "mlp" if inception else "inception"
+        for key in MLP_ONLY if inception else INCEPTION_ONLY:
+            same = getattr(self.model, key) == getattr(model, key)
+            check(same, f"model.{key}: only for model.name={other}")
+        for key in () if inception else COLOUR_ONLY:
+            same = getattr(self.data, key) == getattr(data, key)
+            check(same, f"data.{key}: only for colour images, data={', '.join(IMAGES)}")

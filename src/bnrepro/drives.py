@@ -32,6 +32,9 @@ def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
     if len({packable(run) for run in runs}) != 1:
         raise ValueError("runs of different shapes or lengths do not train together")
     cfg, device = runs[0], device_of(runs[0])
+    if cfg.train.processes != processes():
+        given = f"train.processes={cfg.train.processes}"
+        raise ConfigError(f"{given}, but torchrun started {processes()}: leave the setting to it")
     if processes() > 1:
         return DataParallel(runs, data, device)
     convolutions = cfg.model.name == "inception"  # stacked they are grouped ones: slower than one by one
@@ -39,8 +42,8 @@ def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
     if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and by_vmap):
         return Stacked(runs, data, device)
     workers = workers_for(cfg, sum(len(run.seeds) for run in runs)) if device.type == "cpu" else 1
-    if device.type == "cpu" and not (convolutions and workers == 1):
-        torch.set_num_threads(1)  # two threads on one small step are slower than one
+    if device.type == "cpu":  # two threads on one small step are slower than one
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if convolutions and workers == 1 else 1)
     return Forked(runs, data, device, workers) if workers > 1 else Replicas(runs, data, device)
 
 

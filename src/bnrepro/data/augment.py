@@ -39,13 +39,18 @@ def augmented(rows: Tensor, key: Tensor, cfg: DataConfig) -> Tensor:
         brightness, contrast, saturation = (
             (1 + cfg.distort * (2 * draw(3 + i) - 1))[:, :, None, None] for i in range(3)
         )
-        weights = torch.tensor(GREY, device=rows.device)
         out = (out * brightness).clamp(0, 1)
-        mean = (out @ weights).mean((1, 2))[:, None, None, None]
+        mean = _grey(out).mean((1, 2, 3), keepdim=True)
         out = (mean + contrast * (out - mean)).clamp(0, 1)
-        grey = (out @ weights)[..., None]
+        grey = _grey(out)
         out = (grey + saturation * (out - grey)).clamp(0, 1)
     return out
+
+
+def _grey(x: Tensor) -> Tensor:
+    """x (m, H, W, 3) -> (m, H, W, 1)."""
+    red, green, blue = (x[..., i : i + 1] for i in range(3))
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 def _integers(u: Tensor, limit: int) -> Tensor:

@@ -36,6 +36,8 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
     if model is not None and not data.flat and (least := SMALLEST[model.stem]) > min(data.shape[:2]):
         size = "x".join(map(str, data.shape[:2]))
         raise DataError(f"images of {size} are too small for model.stem={model.stem}: set data.size={least}")
+    if not data.flat and cfg.crop >= min(data.shape[:2]):
+        raise DataError(f"data.crop={cfg.crop}: must be below the images' {min(data.shape[:2])} pixels")
     if data.flat and cfg.binarize:
         binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
         data = replace(data, **binary, scale=1.0)

@@ -64,13 +64,15 @@ class SyncBatchNorm(BatchNorm):
     def _normalize(self, x: Tensor, m: int) -> Tensor:
         processes = torch.distributed.get_world_size()
         dims, shape = [0, *range(2, x.ndim)], [-1, *[1] * (x.ndim - 2)]
-        mu = SumOverProcesses.apply(x.mean(dims)) / processes
-        centred = x - mu.view(shape)
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        mu = SumOverProcesses.apply(wide.mean(dims)) / processes
+        centred = wide - mu.view(shape)
         var = SumOverProcesses.apply(centred.square().mean(dims)) / processes
         m *= processes
         self._track(mu.detach(), var.detach() * (m / (m - 1)))
         gamma, beta = self.gamma_beta()
-        return centred * (gamma * torch.rsqrt(var + self.eps)).view(shape) + beta.view(shape)
+        y = centred * (gamma * torch.rsqrt(var + self.eps)).view(shape) + beta.view(shape)
+        return y.to(x.dtype)
 
 
 class GhostBatchNorm(BatchNorm):
@@ -101,12 +103,12 @@ def normalization(cfg: ModelConfig, features: int, spatial: bool = False) -> nn.
     Weight normalization sits on the weights: `MLP`.
     """
     match cfg.norm:
+        case "bn" if cfg.native and spatial:
+            return nn.BatchNorm2d(features, cfg.eps, cfg.bn_momentum)
         case "bn" if cfg.sync:
             return SyncBatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
         case "bn":
             return BatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
-        case "bn" if cfg.native and spatial:
-            return nn.BatchNorm2d(features, cfg.eps, cfg.bn_momentum)
         case "torch":
             torchs = nn.BatchNorm2d if spatial else nn.BatchNorm1d
             return torchs(features, cfg.eps, cfg.bn_momentum)
