@@ -25,7 +25,7 @@ study: $(ENV)  ## retrain and collect everything that results/ reports (over 4 h
 
 figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
 	@$(PY) scripts/figures.py
-	@ls notebooks/*.ipynb | sed s/ipynb/py/ | OMP_NUM_THREADS=1 xargs -n 1 -P 2 .venv/bin/jupytext --quiet --to ipynb --execute
+	@ls notebooks/*.py | OMP_NUM_THREADS=1 xargs -n 1 -P 2 .venv/bin/jupytext --quiet --to ipynb --execute
 
 scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py

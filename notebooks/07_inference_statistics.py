@@ -43,7 +43,7 @@ figures.setting(frame)
 #
 # A moving average can be wrong in two ways: it remembers weights that are gone (small momentum, early
 # steps), and it averages over few batches (large momentum, small batches). The corner of a panel says from
-# which step on it stays within half a point of Algorithm 2.
+# which step on it is at most half a point worse than Algorithm 2.
 
 # %%
 over_training(frame)
@@ -65,8 +65,9 @@ for (other, when), rows in cost.groupby(["population minus", "when"], sort=False
 # %% [markdown]
 # ## How long until the moving averages have caught up
 #
-# Median over seeds of the first evaluated step from which on the moving averages are within half a point of
-# Algorithm 2 to the end of the run. Seeds that are not there at the end are counted as never, not dropped.
+# Median over seeds of the first evaluated step from which on the moving averages are at most half a
+# point worse than Algorithm 2 to the end of the run. Seeds that are not there at the end are counted as
+# never, not dropped.
 
 # %%
 display(runs.compact(inference.catch_up_table(frame), "momentum", "batch size"))

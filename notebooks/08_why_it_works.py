@@ -104,7 +104,8 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LAYERS))))
 #
 # The rules were fixed before the results were seen (`bnrepro/claims/jacobian.py`). C15 is the conjecture on
 # the singular values. The second row asks the question of Santurkar et al.: is internal covariate shift, as
-# *they* define it, lower with BN? "Not reproduced" there agrees with them; it is no row of the scorecard,
+# *they* define it, lower with BN? "Not reproduced" would agree with them, "partly"
+# means that it depends on nonlinearity and depth; it is no row of the scorecard,
 # because the paper itself states no measure. A row shows its weakest case; the notes list every case.
 #
 # What this cannot settle:

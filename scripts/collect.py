@@ -9,14 +9,13 @@ from bnrepro import results
 CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"
 
 
-def declared(experiment: str, outputs: Path, everything: bool) -> list[Path]:
+def places(experiment: str, outputs: Path, everything: bool) -> list[Path]:
     """The run folders of the experiment file's own sweep: trial runs beside them stay out of the figure."""
     if everything or not (CONF / f"{experiment}.yaml").exists():
         return [outputs / experiment]
-    from bnrepro.address import address
-    from bnrepro.composed import jobs  # needs Hydra; who only analyses has no runs to collect
+    from bnrepro.composed import declared  # needs Hydra; who only analyses has no runs to collect
 
-    return [outputs / address(cfg) for cfg in jobs([f"experiment={experiment}"])]
+    return declared(experiment, outputs)
 
 
 def main() -> int:
@@ -34,8 +33,8 @@ def main() -> int:
     files = {args.into: args.experiment} if args.into else {name: [name] for name in args.experiment}
     for name, experiments in files.items():
         try:
-            places = [place for name in experiments for place in declared(name, args.outputs, args.all)]
-            collected = results.collect(*places)
+            folders = [place for name in experiments for place in places(name, args.outputs, args.all)]
+            collected = results.collect(*folders)
         except ValueError as error:
             print(f"collect: {error}", file=sys.stderr)
             return 1

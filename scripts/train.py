@@ -91,7 +91,7 @@ def main() -> int:
     if processes() > 1:
         sys.argv.append(f"train.processes={processes()}")
         if not leads():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, process 0 speaks for all
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, process 0 speaks and judges for all
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
@@ -111,7 +111,7 @@ def main() -> int:
         try:
             sweep(configs) if multirun and not launched else train()
         finally:
-            finished = closing_table(configs, before) if multirun else not failures
+            finished = closing_table(configs, before) if multirun and leads() else not failures
         if failures and not multirun:
             raise failures[0]
         if not multirun:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bnrepro.config import Config, ConfigError, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
-from bnrepro.data import Dataset
+from bnrepro.data import DataError, Dataset, batch_indices, load
 from bnrepro.drives import build_replicas
 from bnrepro.models import Inception
 from bnrepro.models.inception import FIGURE5, local_response_norm
@@ -87,6 +87,13 @@ def test_in_the_last_block_statistics_may_be_taken_for_every_location() -> None:
     assert per_location == [n * 2 * 2 for n in maps]
 
 
+def test_native_batch_normalization_is_torchs_kernel_and_the_same_function() -> None:
+    ours, native = net().train(), net(native=True).train()
+    assert {type(m) for m in normalization_layers(native)} == {nn.BatchNorm2d}
+    x = torch.rand(16, 3, 32, 32, dtype=torch.float64)
+    torch.testing.assert_close(ours.double()(x)[0], native.double()(x)[0], atol=1e-8, rtol=1e-8)
+
+
 def test_dropout_before_the_classifier_follows_its_key() -> None:
     model, x = net(dropout=0.4).train(), torch.rand(4, 3, 32, 32)
     one, again, other = (model(x, key)[0] for key in (KEY, KEY, KEY + 1))
@@ -151,3 +158,24 @@ def test_a_run_resumed_from_its_state_goes_on_as_if_it_had_never_stopped(images:
 def test_data_that_do_not_fit_the_net_are_refused(data, model, says) -> None:
     with pytest.raises(ConfigError, match=says):
         Config(data=DataConfig(**data), model=ModelConfig(**model))
+
+
+def test_a_shift_beyond_the_image_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data.crop=32: must be below the images' 32 pixels"):
+        load(DataConfig(name="shapes", num_classes=2, size=32, batch_size=4, crop=32))
+
+
+def test_varied_images_stay_images_and_follow_their_key(images: Dataset) -> None:
+    index = torch.arange(8)
+    one, again, other = (images.batch(index, key) for key in (KEY, KEY, KEY + 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert one.shape == (8, 3, 32, 32) and one.min() >= -1 and one.max() <= 1
+    still = replace(images, augment=None).batch(index, KEY)
+    assert torch.equal(still, images.inputs(images.images[:8]))
+
+
+def test_in_shards_the_same_examples_always_meet() -> None:
+    first, second = (batch_indices(0, 64, 8, 8 * epoch, 8 * epoch + 8, "shards") for epoch in range(2))
+    together = [{frozenset(batch.tolist()) for batch in batches} for batches in (first, second)]
+    assert together[0] == together[1] and not torch.equal(first, second)
+    assert sorted(first.flatten().tolist()) == list(range(64))

@@ -34,6 +34,9 @@ def address(cfg: Config) -> str:
             return node
         return {k: kept(v) for k, v in sorted(node.items()) if k not in _NOT_IN_ADDRESS}
 
-    digest = hashlib.sha256(json.dumps(kept(asdict(cfg)), sort_keys=True).encode()).hexdigest()[:8]
+    identity = kept(asdict(cfg))
+    if cfg.data.name == "imagefolder":  # the others' images are known by their names
+        identity["data"]["root"] = cfg.data.root
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     readable = f"lr{cfg.optim.lr:g}-std{cfg.model.init_std:g}-b{cfg.data.batch_size}-n{len(cfg.seeds)}"
     return f"{cfg.experiment}/{cfg.variant}/{readable}-{digest}"

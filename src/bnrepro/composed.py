@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bnrepro.address import address
 from bnrepro.config import Config, ConfigError
 from bnrepro.refusal import one_line
 
@@ -47,6 +48,11 @@ def jobs(overrides: list[str]) -> list[Config]:
             return [typed(hydra.compose("config", list(job))) for job in itertools.product(*axes)]
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(one_line(error)) from error
+
+
+def declared(experiment: str, outputs: Path) -> list[Path]:
+    """The run folders, below `outputs`, of the experiment file's own sweep."""
+    return [outputs / address(cfg) for cfg in jobs([f"experiment={experiment}"])]
 
 
 def single(overrides: list[str]) -> Config:

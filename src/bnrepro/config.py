@@ -12,18 +12,10 @@ from typing import Any
 
 from bnrepro.checks import ConfigError as ConfigError
 from bnrepro.checks import check, not_negative, one_of, positive
+from bnrepro.together import BATCH_NORMS as BATCH_NORMS
+from bnrepro.together import IMAGES, NORMS, SMALLEST, check_together
 
-NORMS = ("none", "bn", "torch", "renorm", "ghost", "group", "layer", "weight")
-BATCH_NORMS = ("bn", "torch", "renorm", "ghost")  # those that take statistics over the mini-batch
 REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr there
-
-
-IMAGES = ("tiny_imagenet", "imagenette", "imagefolder", "shapes")  # colour images, decoded once into a cache
-SMALLEST = {"small": 32, "imagenet": 128}  # image sizes from which the stem leaves stage 5 at least 2 x 2
-
-MLP_ONLY = ("width", "depth", "init_std")
-INCEPTION_ONLY = ("multiplier", "stem", "lrn", "separable", "per_activation", "init_scale", "native")
-COLOUR_ONLY = ("num_classes", "size", "corrupt", "decode", "crop", "flip", "distort")
 
 
 @dataclass
@@ -126,7 +118,7 @@ class OptimConfig:
     decay: float = (
         0.1  # exponential: lr * decay^(step / decay_steps); step: lr * decay^floor(step / decay_steps)
     )
-    decay_steps: int = 10_000
+    decay_steps: int = 10_000  # 0: all steps of the run
 
     def __post_init__(self) -> None:
         positive("optim.lr", self.lr)
@@ -136,7 +128,7 @@ class OptimConfig:
         one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
         one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
         positive("optim.decay", self.decay)
-        check(self.decay_steps >= 1, f"optim.decay_steps={self.decay_steps}: must be at least 1")
+        not_negative("optim.decay_steps", self.decay_steps)
 
 
 @dataclass
@@ -218,51 +210,14 @@ class Config:
     def __post_init__(self) -> None:
         self.seeds = _seeds(self.seeds)
         m = self.data.batch_size
-        if self.model.norm in BATCH_NORMS:
-            check(m > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
-        share, processes = m // self.train.processes, self.train.processes
-        check(
-            m % processes == 0 and (share > 1 or self.model.norm not in BATCH_NORMS),
-            f"data.batch_size={m}: cannot be shared by {processes} processes (BN needs 2 examples in each)",
-        )
-        whole = m <= self.model.ghost_size or m % self.model.ghost_size == 0
-        check(
-            self.model.norm != "ghost" or whole,
-            f"data.batch_size={m}: not a multiple of model.ghost_size={self.model.ghost_size}",
-        )
-        inception, images = self.model.name == "inception", self.data.name in IMAGES
-        fits = (
-            "data=tiny_imagenet, imagenette, imagefolder or shapes" if inception else "data=mnist or mnist5k"
-        )
-        check(
-            not self.model.sync or processes > 1,
-            "model.sync=true: only under torchrun, with 2 processes or more",
-        )
-        stream = self.data.decode == "stream"
-        check(not (stream and self.train.drive == "stacked"), "train.drive=stacked needs data.decode=cache")
-        check(inception == images, f"model.name={self.model.name} needs {fits}")
-        if inception:
-            least = SMALLEST[self.model.stem]
-            large = self.data.size == 0 or self.data.size >= least
-            check(large, f"data.size={self.data.size}: model.stem={self.model.stem} needs at least {least}")
-            mlp_only = self.eval.noise or self.eval.diagnose
-            check(not mlp_only, "eval.noise and eval.diagnose: only for model.name=mlp")
-        self._refuse_what_has_no_effect(inception)
+        check_together(self)
         if self.train.examples:
             self.train.steps = max(1, self.train.examples // m)
+        if not self.optim.decay_steps:
+            self.optim.decay_steps = self.train.steps
         if self.eval.points:
             self.eval.every = -(-self.train.steps // self.eval.points)
         for key in ("experiment", "variant", "regime"):
             name = getattr(self, key)
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
             check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")
-
-    def _refuse_what_has_no_effect(self, inception: bool) -> None:
-        """A setting of the other kind of net or data would change a run's name and nothing else."""
-        model, data, other = ModelConfig(), DataConfig(), "mlp" if inception else "inception"
-        for key in MLP_ONLY if inception else INCEPTION_ONLY:
-            same = getattr(self.model, key) == getattr(model, key)
-            check(same, f"model.{key}: only for model.name={other}")
-        for key in () if inception else COLOUR_ONLY:
-            same = getattr(self.data, key) == getattr(data, key)
-            check(same, f"data.{key}: only for colour images, data={', '.join(IMAGES)}")

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.data.dataset import Images
 from bnrepro.norm import normalization_layers
+from bnrepro.streams import generator
 
 TRAIN_EXAMPLES = 10_000  # at most: as many as the test set has
 
@@ -24,8 +25,11 @@ def evaluate(model: nn.Module, data: Dataset, suffix: str = "") -> dict[str, flo
 
 
 def evaluate_train(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """{"train/loss_eval", "train/accuracy_eval"}: the first 10,000 training images, in evaluation mode."""
+    """{"train/loss_eval", "train/accuracy_eval"}: of 10,000 training images at most, in evaluation mode."""
     images, labels = data.images[:TRAIN_EXAMPLES], data.labels[:TRAIN_EXAMPLES]
+    if not data.flat:  # colour images are listed class by class
+        rows = _mixed(len(data.labels))[:TRAIN_EXAMPLES].to(data.labels.device)
+        images, labels = data.images[rows], data.labels[rows]
     return _measured(model, data, images, labels, "train", "_eval")
 
 
@@ -37,8 +41,16 @@ def evaluate_by_batch(model: nn.Module, data: Dataset, batch_size: int) -> dict[
     """
     whole = len(data.eval_labels) // batch_size * batch_size
     images, labels = data.eval_images[:whole], data.eval_labels[:whole]
+    if not data.flat:
+        rows = _mixed(len(data.eval_labels))[:whole].to(data.labels.device)
+        images, labels = data.eval_images[rows], data.eval_labels[rows]
     layers = normalization_layers(model)
     return _measured(model, data, images, labels, data.split, "_batch", batch_size, layers)
+
+
+def _mixed(examples: int) -> Tensor:
+    """A fixed random order of so many examples."""
+    return torch.randperm(examples, generator=generator("evaluate"))
 
 
 @torch.no_grad()

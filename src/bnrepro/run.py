@@ -45,7 +45,7 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
     recorded in the folders (run.json, traceback.txt) and raised again.
     """
     states = {id(cfg): "skipped" for cfg in cfgs}
-    device, data = device_of(cfgs[0]), None
+    device = device_of(cfgs[0])
     if processes() > 1:
         join(device)
         if not leads():
@@ -53,21 +53,30 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
                 replicas.follow()
             return list(states.values())
     with ExitStack() as locks:
-        todo = []
-        for cfg in cfgs:
-            folder = folder_of(cfg)
-            if state_of(folder) != "finished":
-                data = data or load(cfg.data, cfg.model)
-                _make(folder)
-                locks.enter_context(RunLock(folder))
-                if state_of(folder) != "finished":  # by another process, while this one read the data
-                    todo.append(cfg)
+        todo, data = [], None
+        try:
+            todo, data = _claimed(cfgs, locks)
+        finally:
+            if not todo and processes() > 1:  # nothing to train, or refused: the others wait to follow
+                dismiss(device)
         if todo and data is not None:
             _train(todo, data, device, progress)
             states |= {id(cfg): "finished" for cfg in todo}
-        elif processes() > 1:
-            dismiss(device)
     return [states[id(cfg)] for cfg in cfgs]
+
+
+def _claimed(cfgs: list[Config], locks: ExitStack) -> tuple[list[Config], Dataset | None]:
+    """The runs that are not finished, locked until `locks` is left, and their data."""
+    todo, data = [], None
+    for cfg in cfgs:
+        folder = folder_of(cfg)
+        if state_of(folder) != "finished":
+            data = data or load(cfg.data, cfg.model)
+            _make(folder)
+            locks.enter_context(RunLock(folder))
+            if state_of(folder) != "finished":  # by another process, while this one read the data
+                todo.append(cfg)
+    return todo, data
 
 
 def _train(cfgs: list[Config], data: Dataset, device: torch.device, progress: Progress) -> None:
