@@ -129,6 +129,8 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     seeds = frame.groupby("variant")["seed"].nunique()
     if "optim.lr" in frame:
         rates = frame.groupby("variant")["optim.lr"].first()
+        if "optim.lr_scale" in frame:
+            rates *= frame.groupby("variant")["optim.lr_scale"].first()
         add(
             "initial rate",
             "number",
