@@ -23,7 +23,7 @@ figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 
 study: $(ENV)  ## retrain and collect everything that results/ reports (over 4 hours; resumes)
 	@$(PY) scripts/study.py
 
-figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
+figures: $(ENV)  ## figures, tables and notebooks from results/, without training (3 minutes)
 	@$(PY) scripts/figures.py
 	@ls notebooks/*.py | OMP_NUM_THREADS=1 xargs -n 1 -P 2 .venv/bin/jupytext --quiet --to ipynb --execute
 
