@@ -10,15 +10,14 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
-from torch.func import vmap
+from torch.func import grad_and_value, vmap
 
 from bnrepro.address import packable
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset
-from bnrepro.models import build
 from bnrepro.parallel import DataParallel, processes
 from bnrepro.replicas import PARTS, Measures, Replicas
-from bnrepro.step import Step, make_step, traced
+from bnrepro.step import Step, traced
 
 GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
 
@@ -32,11 +31,8 @@ def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
     if len({packable(run) for run in runs}) != 1:
         raise ValueError("runs of different shapes or lengths do not train together")
     cfg, device = runs[0], device_of(runs[0])
-    if cfg.train.processes != processes():
-        given = f"train.processes={cfg.train.processes}"
-        raise ConfigError(f"{given}, but torchrun started {processes()}: leave the setting to it")
-    if processes() > 1:
-        return DataParallel(runs, data, device)
+    if processes() > 1 or cfg.train.processes > 1:
+        return DataParallel(runs, data, device)  # refuses processes that torchrun did not start
     convolutions = cfg.model.name == "inception"  # stacked they are grouped ones: slower than one by one
     by_vmap = device.type == "cuda" and not convolutions
     if cfg.train.drive == "stacked" or (cfg.train.drive == "auto" and by_vmap):
@@ -143,9 +139,7 @@ class Stacked(Replicas):
         """Not here: the first step traces and compiles."""
 
     def _make_step(self, compiled: bool) -> Step:
-        model = build(self.cfg.model, self.data.shape, self.data.classes)
-        autocast = self.cfg.train.autocast == "bf16"
-        step = vmap(make_step(model, self.cfg.optim, autocast=autocast), in_dims=0)
+        step = vmap(self._uncompiled(grad_and_value), in_dims=0)
         return traced(step) if compiled else step
 
     def _load(self, start: int, stop: int) -> None:

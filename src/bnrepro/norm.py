@@ -17,17 +17,17 @@ import torch
 from torch import Tensor, nn
 
 
-def _over_batch(x: Tensor) -> tuple[int, ...]:
+def over_batch(x: Tensor) -> tuple[int, ...]:
     """The dimensions that share one statistic: all but dimension 1, the features."""
     return (0, *range(2, x.ndim))
 
 
-def _per_feature(v: Tensor, x: Tensor) -> Tensor:
+def per_feature(v: Tensor, x: Tensor) -> Tensor:
     """Shape a (C,) vector so that it broadcasts against x of shape (N, C, ...)."""
     return v.view(-1, *[1] * (x.ndim - 2))
 
 
-def _widen(x: Tensor) -> Tensor:
+def widen(x: Tensor) -> Tensor:
     """Statistics of half-precision values are taken in float32, as torch takes them."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -41,7 +41,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     exact, so a large common offset costs no digits: neither E[x^2] - E[x]^2, which cancels, nor a rounded
     mean ever enters the variance.
     """
-    dims = _over_batch(x)
+    dims = over_batch(x)
     first = x.detach()[(slice(1), slice(None), *[slice(1)] * (x.ndim - 2))]
     shifted = x - first
     mean_shifted = shifted.mean(dims, keepdim=True)
@@ -64,9 +64,9 @@ class BatchNormTransform(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        centred, mu, var = moments(_widen(x))
-        x_hat = centred * _per_feature(torch.rsqrt(var + eps), x)
-        y = _per_feature(gamma, x) * x_hat + _per_feature(beta, x)
+        centred, mu, var = moments(widen(x))
+        x_hat = centred * per_feature(torch.rsqrt(var + eps), x)
+        y = per_feature(gamma, x) * x_hat + per_feature(beta, x)
         return y.to(x.dtype), mu, var
 
     @staticmethod
@@ -84,12 +84,12 @@ class BatchNormTransform(torch.autograd.Function):
         order one.
         """
         x, gamma = ctx.saved_tensors
-        dims = _over_batch(x)
-        dy = _widen(grad_outputs[0])  # mu_B and var_B carry none
-        centred, _, var = moments(_widen(x))
-        inv_sigma = _per_feature(torch.rsqrt(var + ctx.eps), x)
+        dims = over_batch(x)
+        dy = widen(grad_outputs[0])  # mu_B and var_B carry none
+        centred, _, var = moments(widen(x))
+        inv_sigma = per_feature(torch.rsqrt(var + ctx.eps), x)
         x_hat = centred * inv_sigma
-        dx_hat = dy * _per_feature(gamma, x)  # (1)
+        dx_hat = dy * per_feature(gamma, x)  # (1)
         # (2) dl/dvar, as it enters (4):  dl/dvar * 2 (x - mu) / m = -x_hat / sigma * mean(dx_hat * x_hat)
         through_var = -x_hat * (dx_hat * x_hat).mean(dims, keepdim=True)
         # (3) dl/dmu / m = -mean(dx_hat) / sigma: its second term sums deviations from the mean, which is 0
@@ -146,8 +146,8 @@ class BatchNorm(nn.Module):
         if not self.training:
             gamma, beta = self.gamma_beta()
             scale = gamma * torch.rsqrt(self.running_var + self.eps)
-            centred = _widen(x) - _per_feature(self.running_mean, x)
-            return (centred * _per_feature(scale, x) + _per_feature(beta, x)).to(x.dtype)
+            centred = widen(x) - per_feature(self.running_mean, x)
+            return (centred * per_feature(scale, x) + per_feature(beta, x)).to(x.dtype)
         m = x.numel() // self.num_features
         if m < 2:
             raise ValueError(

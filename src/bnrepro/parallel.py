@@ -16,10 +16,9 @@ from torch import Tensor
 
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset
-from bnrepro.models import build
 from bnrepro.optim import Tensors
 from bnrepro.replicas import PARTS, Measures, Replicas
-from bnrepro.step import Step, autograd_and_value, make_step
+from bnrepro.step import Step, autograd_and_value
 
 OWN_NOISE = 1_000_003  # between the seeds of two processes' dropout and augmentation
 
@@ -71,9 +70,10 @@ class DataParallel(Replicas):
     """
 
     def __init__(self, runs: list[Config], data: Dataset, device: torch.device) -> None:
-        cfg, world = runs[0], dist.get_world_size()
+        cfg, world = runs[0], dist.get_world_size() if dist.is_initialized() else 1
         if cfg.train.processes != world:
-            raise ConfigError(f"train.processes={cfg.train.processes}, but torchrun started {world}")
+            given = f"train.processes={cfg.train.processes}"
+            raise ConfigError(f"{given}, but torchrun started {world}: leave the setting to it")
         self.rank, self.share = dist.get_rank(), cfg.data.batch_size // world
         self._alike = False  # whether the others have process 0's state
         super().__init__(runs, data, device)
@@ -112,9 +112,7 @@ class DataParallel(Replicas):
         self.diverged_at, self._alike = self.diverged_at.cpu(), True
 
     def _make_step(self, compiled: bool) -> Step:
-        model = build(self.cfg.model, self.data.shape, self.data.classes)
-        autocast = self.cfg.train.autocast == "bf16"
-        return make_step(model, self.cfg.optim, averaged(autograd_and_value), autocast)
+        return self._uncompiled(averaged(autograd_and_value))
 
     def _compile_now(self) -> None:
         """Not here: steps with communication run as they are."""

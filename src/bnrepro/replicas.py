@@ -15,6 +15,7 @@ Every replica ends as it would alone, whatever the drive and whatever happens to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -162,9 +163,12 @@ class Replicas:
     def _make_step(self, compiled: bool) -> Step:
         if compiled:
             return compiled_step(self.cfg, self.data)
+        return self._uncompiled(autograd_and_value)
+
+    def _uncompiled(self, transform: Callable) -> Step:
+        """The step with a grad_and_value of one's choice: see `make_step`."""
         model = build(self.cfg.model, self.data.shape, self.data.classes)
-        autocast = self.cfg.train.autocast == "bf16"
-        return make_step(model, self.cfg.optim, autograd_and_value, autocast)
+        return make_step(model, self.cfg.optim, transform, self.cfg.train.autocast == "bf16")
 
     def _batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of K = stop - start steps: x (K, m, ...), labels (K, m), rates (K,), keys (K, 2)."""

@@ -7,7 +7,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from bnrepro.config import ModelConfig
-from bnrepro.norm import BatchNorm, BatchNormTransform, moments
+from bnrepro.norm import BatchNorm, BatchNormTransform, moments, over_batch, per_feature, widen
 
 GROUPS = 10  # of 10 units each at the default width
 
@@ -63,15 +63,14 @@ class SyncBatchNorm(BatchNorm):
 
     def _normalize(self, x: Tensor, m: int) -> Tensor:
         processes = torch.distributed.get_world_size()
-        dims, shape = [0, *range(2, x.ndim)], [-1, *[1] * (x.ndim - 2)]
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        dims, wide = over_batch(x), widen(x)
         mu = SumOverProcesses.apply(wide.mean(dims)) / processes
-        centred = wide - mu.view(shape)
+        centred = wide - per_feature(mu, x)
         var = SumOverProcesses.apply(centred.square().mean(dims)) / processes
         m *= processes
         self._track(mu.detach(), var.detach() * (m / (m - 1)))
         gamma, beta = self.gamma_beta()
-        y = centred * (gamma * torch.rsqrt(var + self.eps)).view(shape) + beta.view(shape)
+        y = centred * per_feature(gamma * torch.rsqrt(var + self.eps), x) + per_feature(beta, x)
         return y.to(x.dtype)
 
 
