@@ -28,4 +28,4 @@ IMAGE_ROWS: dict[str, tuple[str, str, dict]] = {
     "decoding-1": ("images", "decoding", {"processes": 1}),
     "decoding-2": ("images", "decoding", {"processes": 2}),
 }
-ROWS |= {"recording": ("ours", "recording", {}), "first-step": ("ours", "first_step", {})}
+ROWS |= {name: ("ours", name.replace("-", "_"), {}) for name in ("recording", "memory", "first-step")}

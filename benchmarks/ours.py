@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -65,6 +66,24 @@ def recording(steps: int) -> Result:
         recorder.close("finished")
     evaluation, beyond = (100 * statistics.median(times) / training for times in (evaluations, differences))
     return {"percent": beyond, "note": f"and {evaluation:.1f}% to evaluate 10,000 images, every {GRID} steps"}
+
+
+def memory(steps: int) -> Result:
+    """By how much the peak of the process's memory grows over ten times as many steps, in MiB."""
+    r = build(1, "bn", "sequential", 1)
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = open_recorder(Path(folder), asdict(r.cfg), r.cfg.seeds)
+
+        def peak_after(stop: int) -> float:
+            for step in range(r.step_no + GRID, stop + 1, GRID):
+                (measured,) = r.advance(step)
+                recorder.log(step, 0, *measured)
+                recorder.flush()
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # of KiB, on Linux
+
+        begin, end = peak_after(2 * GRID), peak_after(20 * GRID)
+        recorder.close("finished")
+    return {"mib": end - begin, "note": f"from step {2 * GRID:,} to {20 * GRID:,}, on {begin:.0f} MiB"}
 
 
 def first_step(steps: int) -> Result:

@@ -38,6 +38,7 @@ UNITS = {
     "fraction_of_sgemm": "of the sgemm limit",
     "percent": "% of training time",
     "seconds": "s",
+    "mib": "MiB",
 }
 BUSY = 0.7  # load average of the last minute above which other programs disturb the measurement
 # What a user's shell may set for BLAS and OpenMP: each row decides for itself.

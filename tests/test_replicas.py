@@ -126,6 +126,18 @@ def test_a_drive_equals_solo_runs_in_parameters_statistics_and_loss(arm, drive, 
     assert_equal_to_solo_runs(replicas, cfg, data)
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_a_stack_measures_at_once_is_what_it_measures_one_by_one(arm, data, monkeypatch):
+    monkeypatch.setattr("bnrepro.probe.QUANTILE_LIMIT", 1)  # also: percentiles in parts
+    replicas = build_replicas(config("stacked", model=ARMS[arm]), data)
+    before = {k: v.clone() for k, v in replicas.buffers.items()}
+    for s, (values, _) in enumerate(replicas.advance(0)):
+        one_by_one, _ = replicas.measure(s)
+        assert list(values) == list(one_by_one) and values == pytest.approx(one_by_one, rel=1e-4, abs=1e-6)
+        assert any(name.startswith("probe/") for name in values)
+    torch.testing.assert_close(replicas.buffers, before)
+
+
 @pytest.mark.parametrize("arm", ["baseline", "bn with dropout"])
 def test_forked_replicas_equal_solo_runs(arm, data):
     cfg = config(workers=2, model=ARMS[arm])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
@@ -10,16 +11,21 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
-from torch.func import grad_and_value, vmap
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
 
 from bnrepro.address import packable
 from bnrepro.config import Config, ConfigError
-from bnrepro.data import Dataset
+from bnrepro.data import Dataset, batch_indices
+from bnrepro.evaluate import evaluate_stacked
+from bnrepro.norm import normalization_layers
+from bnrepro.optim import Tensors
 from bnrepro.parallel import DataParallel, processes
-from bnrepro.replicas import PARTS, Measures, Replicas
+from bnrepro.probe import by_unit, distributions
+from bnrepro.replicas import PARTS, PROBE_BATCHES, Measures, Replicas
 from bnrepro.step import Step, traced
 
-GRAPH_CHUNK = 250  # steps whose batch indices lie on the device at once
+GRAPH_CHUNK = 500  # steps whose batch indices lie on the device at once
 
 
 def build_replicas(runs: Config | list[Config], data: Dataset) -> Replicas:
@@ -131,9 +137,46 @@ class Stacked(Replicas):
             self._load(begin, end)
             for _ in range(end - begin):
                 self._graph.replay() if self._graph else self._one()
-            chunks.append(self._losses[: end - begin].cpu())
-        losses = torch.cat(chunks) if chunks else self._losses[:0].cpu()
-        return [self._report(s, start, stop, losses[:, s], measure) for s in range(len(self))]
+            # Not fetched yet: the next chunk's indices are drawn while the device is still at this one.
+            chunks.append(self._losses[: end - begin].clone())
+        losses = torch.cat(chunks).cpu() if chunks else self._losses[:0].cpu()
+        known = self._measured_together() if measure else [{}] * len(self)
+        return [self._report(s, start, stop, losses[:, s], measure, known[s]) for s in range(len(self))]
+
+    def _measured_together(self) -> list[dict[str, float]]:
+        """Accuracy and, without histograms, the probe of all replicas in one go: see Replicas.measure."""
+        known = evaluate_stacked(self._shell, self.params, self.buffers, self.data)
+        if self.cfg.eval.probe and not self._histograms:
+            for layer, u in self._probed_together().items():
+                units = [each[layer] for each in self.units]
+                known = [a | b for a, b in zip(known, distributions(layer, u, units), strict=True)]
+        return known
+
+    @torch.no_grad()
+    def _probed_together(self) -> dict[str, Tensor]:
+        """Replicas._probed of all: {layer: (S, values, units)}."""
+        model, watched = self._shell.eval(), self.units[0]
+        for layer in normalization_layers(model):
+            layer.train()
+
+        def taps(params: Tensors, buffers: Tensors, x: Tensor) -> Tensors:
+            found = functional_call(model, (params, buffers), (x,))[1]
+            return {layer: by_unit(found[layer]) for layer in watched}
+
+        buffers = {k: v.clone() for k, v in self.buffers.items()}  # BN moves its running statistics
+        found = []
+        for rows in self._probe_index:  # (S, m)
+            x = self.data.inputs(self.data.images[rows.flatten()]).unflatten(0, rows.shape)
+            found.append(vmap(taps)(self.params, buffers, x))
+        return {layer: torch.cat([each[layer] for each in found], dim=1) for layer in watched}
+
+    @functools.cached_property
+    def _probe_index(self) -> Tensor:
+        """Of evaluate.training_batches, the rows: (batches, S, m)."""
+        images = len(self.data.images)
+        count = min(PROBE_BATCHES, images // self.m)
+        each = [batch_indices(seed, images, self.m, 0, count) for seed in self.seeds]
+        return torch.stack(each, dim=1).to(self.device)
 
     def _compile_now(self) -> None:
         """Not here: the first step traces and compiles."""

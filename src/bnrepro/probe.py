@@ -14,6 +14,7 @@ PERCENTILES = {"p15": 0.15, "p50": 0.50, "p85": 0.85}
 NOISE_BATCHES = (8, 16, 32, 60, 128, 256, 512)  # sizes at which the noise is measured
 NOISE_DRAWS, NOISE_EXAMPLES, NOISE_COMPANIONS = 400, 5, 40
 EDGES = torch.linspace(-8, 8, 65)
+QUANTILE_LIMIT = 16_000_000  # numbers that torch.quantile takes in one call
 
 
 def typical_unit(weight: Tensor) -> int:
@@ -36,14 +37,24 @@ def by_unit(u: Tensor) -> Tensor:
 
 def distribution(layer: str, u: Tensor, unit: int) -> dict[str, float]:
     """Percentiles 15, 50, 85 of the inputs u (examples, units) of a nonlinearity: of one unit, and of all."""
-    u = u.float()
+    return distributions(layer, u[None], [unit])[0]
+
+
+def distributions(layer: str, u: Tensor, units: list[int]) -> list[dict[str, float]]:
+    """`distribution` of S networks, u (S, examples, units): each has its own typical unit."""
+    u, replicas = u.float(), torch.arange(len(u), device=u.device)
     levels = torch.tensor(list(PERCENTILES.values()), device=u.device)
-    rows = {"typical": u[:, unit].quantile(levels), "all": u.flatten().quantile(levels)}
-    return {
-        f"probe/{layer}/{name}/{level}": value
-        for name, row in rows.items()
-        for level, value in zip(PERCENTILES, row.tolist(), strict=True)
+    at_once = max(1, QUANTILE_LIMIT // u[0].numel())
+    found = {
+        "typical": u[replicas, :, units].quantile(levels, dim=1),
+        "all": torch.cat([part.flatten(1).quantile(levels, dim=1) for part in u.split(at_once)], dim=1),
     }
+    columns = {
+        f"probe/{layer}/{name}/{level}": values.tolist()
+        for name, rows in found.items()
+        for level, values in zip(PERCENTILES, rows, strict=True)
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def histogram(u: Tensor) -> tuple[list[int], list[float]]:

@@ -100,16 +100,19 @@ class Replicas:
             losses[begin - start : end - start] = torch.stack(chunk)
         return self._report(s, start, stop, losses, measure)
 
-    def measure(self, s: int, last: bool = False) -> Measures:
-        """What is recorded of replica s at a grid step: loss and accuracy of the split, and the probe."""
+    def measure(self, s: int, last: bool = False, known: dict[str, float] | None = None) -> Measures:
+        """What is recorded of replica s at a grid step: loss and accuracy of the split, and the probe.
+
+        `known` of them: both, unless histograms are wanted, then the first.
+        """
         wanted, model = self.cfg.eval, self.module(s)
-        values, histograms = evaluate(model, self.data), {}
+        values, histograms = dict(known or evaluate(model, self.data)), {}
         if wanted.train:
             values |= evaluate_train(model, self.data)
-        if wanted.probe:
+        if wanted.probe and (self._histograms or not known):
             for layer, u in self._probed(s).items():
                 values |= distribution(layer, u, self.units[s][layer])
-                if self.cfg.record.wandb != "off" and self.cfg.record.histograms:
+                if self._histograms:
                     histograms[f"probe/{layer}/histogram"] = histogram(u)
         if wanted.diagnose:
             values |= self._diagnosed(s)
@@ -188,7 +191,19 @@ class Replicas:
         steps = torch.arange(start, stop, device=self.device)
         return torch.stack([torch.full_like(steps, self.seeds[s]), steps], dim=1)
 
-    def _report(self, s: int, start: int, stop: int, losses: Tensor, measure: bool) -> Measures:
+    @property
+    def _histograms(self) -> bool:
+        return self.cfg.record.wandb != "off" and self.cfg.record.histograms
+
+    def _report(
+        self,
+        s: int,
+        start: int,
+        stop: int,
+        losses: Tensor,
+        measure: bool,
+        known: dict[str, float] | None = None,
+    ) -> Measures:
         """Note divergence in losses (K,) of steps start..stop-1; the measures of replica s at step `stop`."""
         values: dict[str, float] = {"train/loss": losses.double().mean().item()} if stop > start else {}
         bad = (~losses.isfinite()).nonzero()
@@ -197,7 +212,7 @@ class Replicas:
             values["diverged_at"] = float(self.diverged_at[s])
         if not measure:
             return values, {}
-        measured, histograms = self.measure(s, last=stop == self.cfg.train.steps)
+        measured, histograms = self.measure(s, stop == self.cfg.train.steps, known)
         return values | measured, histograms
 
     @torch.no_grad()

@@ -60,7 +60,7 @@ class Dataset:
     def batches(self, index: Tensor, keys: Tensor) -> Tensor:
         """`batch` of K steps, index (K, m), keys (K, 2) -> (K, m, ...)."""
         if self.flat:
-            rows = self.images[index.flatten()]
+            rows = self.images.index_select(0, index.flatten())  # images[index] takes eight times as long
             return rows.float().mul_(self.scale).view(*index.shape, -1)
         return torch.stack([self.batch(i, key) for i, key in zip(index, keys, strict=True)])
 
