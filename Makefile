@@ -20,12 +20,12 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute)
 	@$(PY) scripts/figure1.py
 
-study: $(ENV)  ## retrain and collect everything that results/ reports (over 4 hours; resumes)
+study: $(ENV)  ## retrain and collect everything that results/ reports (5½ hours on 2 cores; resumes)
 	@$(PY) scripts/study.py
 
-figures: $(ENV)  ## figures, tables and notebooks from results/, without training (3 minutes)
-	@$(PY) scripts/figures.py
-	@ls notebooks/*.py | OMP_NUM_THREADS=1 xargs -n 1 -P 2 .venv/bin/jupytext --quiet --to ipynb --execute
+figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
+	@OMP_NUM_THREADS=1 $(PY) scripts/figures.py
+	@OMP_NUM_THREADS=1 $(PY) scripts/notebooks.py
 
 scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py

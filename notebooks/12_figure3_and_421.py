@@ -72,8 +72,8 @@ said.pivot(index="quantity", columns="net", values="paper").reindex(
 # 0 the change helps. Both sides agree where a change acts by itself; where they differ, it depends on the
 # others: a decay 6 times faster suits a rate 5 times higher, and may starve a low one.
 #
-# `p (Holm)` is from a paired t-test, corrected for all 14 rows. With three seeds an effect passes only if it
-# is about 17 times its standard error: an open dot does not say that a change does nothing.
+# `p (Holm)` is from a paired t-test, corrected for all 14 rows. With six seeds an effect passes only if it
+# is five times its standard error: an open dot does not say that a change does nothing.
 
 # %%
 changes = results.load(folder / "ablation_imagenet.parquet")

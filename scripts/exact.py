@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from bnrepro.files import write
 from bnrepro.norm import BatchNorm, moments
-from bnrepro.record import write_atomically
 
 TOLERANCE = 1e-9
 TRIALS = 100
@@ -74,8 +74,7 @@ def main() -> int:
         worst = pd.DataFrame([measure(draw) for _ in range(TRIALS)]).max()
         rows += [(claim, name, value, TOLERANCE, TRIALS) for name, value in worst.items()]
     table = pd.DataFrame(rows, columns=["claim", "name", "value", "tolerance", "n"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, table.to_csv(index=False, float_format="%.3g").encode())
+    write(out, table.to_csv(index=False, float_format="%.3g"))
     print(table.to_string(index=False))
     return 0
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bnrepro import claims, report, results
+from bnrepro import claims, files, report
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
     table = args.results / "scorecard.csv"
     try:
         if not args.check:
-            results.write_text(table, report.scorecard_csv(claims.scorecard(args.results)))
-        before = args.readme.read_text()
-        after = report.with_scorecard(before, report.read_scorecard(table.read_text()))
+            files.write(table, report.scorecard_csv(claims.scorecard(args.results)))
+        before = args.readme.read_text(encoding="utf-8")
+        after = report.with_scorecard(before, report.read_scorecard(table.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError) as error:
         print(f"scorecard: {error}", file=sys.stderr)
         return 1
@@ -34,7 +34,7 @@ def main() -> int:
         )
         return 1
     if before != after:
-        results.write_text(args.readme, after)
+        files.write(args.readme, after)
     return 0
 
 

@@ -3,6 +3,8 @@
 import io
 import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import jupytext
@@ -38,3 +40,34 @@ def test_a_notebook_runs_from_the_committed_results(path, monkeypatch):
     matplotlib.use("Agg")
     runpy.run_path(str(path.with_suffix(".py")))  # in this process: the imports are half of a notebook's time
     plt.close("all")
+
+
+def test_executed_notebooks_share_a_process_and_nothing_else_until_one_fails(tmp_path):
+    cells = {
+        "a": "import os\nimport pandas\npandas.options.display.precision = 1\nx = 1\nprint(os.getpid())",
+        "b": "import os\nimport pandas\nprint(os.getpid(), 'x' in globals() or 'matplotlib' in globals())\n"
+        "print(pandas.options.display.precision)",
+        "broken": "1 / 0",
+        "dead": "import os\nos._exit(1)",
+        "last": "import os\nprint(os.getpid())",
+    }
+    paths = {name: tmp_path / f"{name}.py" for name in cells}
+    for name, path in paths.items():
+        path.write_text(f"# %%\n{cells[name]}\n")
+        path.with_suffix(".ipynb").write_text("as it was")
+    command = [sys.executable, ROOT / "scripts" / "notebooks.py", *paths.values(), "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (
+        done.returncode == 1
+        and "ZeroDivisionError" in done.stderr
+        and f"{paths['dead']} failed" in done.stderr
+    )
+    printed = {}
+    for name, path in paths.items():
+        if name in ("broken", "dead"):
+            assert path.with_suffix(".ipynb").read_text() == "as it was"
+        else:
+            (cell,) = json.loads(path.with_suffix(".ipynb").read_text())["cells"]
+            assert cell["execution_count"] == 1
+            printed[name] = "".join(cell["outputs"][0]["text"]).split()
+    assert printed["b"] == [*printed["a"], "False", "6"] and printed["last"] != printed["a"]

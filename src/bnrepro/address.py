@@ -7,13 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from bnrepro.config import Config
-
-# What cannot change a run's numbers, beyond rounding: where and how it runs, and what it writes.
-_NOT_IN_ADDRESS = {
-    *("output", "record", "root", "cache", "decode"),
-    *("device", "compile", "drive", "workers", "checkpoint_seconds"),
-}
+from bnrepro.config import HOW, Config
 
 
 def packable(cfg: Config) -> str:
@@ -29,10 +23,10 @@ def packable(cfg: Config) -> str:
 def address(cfg: Config) -> str:
     """A run's folder as a function of its hyperparameters: <experiment>/<variant>/<readable>-<hash>."""
 
-    def kept(node: Any) -> Any:
+    def kept(node: Any, prefix: str = "") -> Any:
         if not isinstance(node, dict):
             return node
-        return {k: kept(v) for k, v in sorted(node.items()) if k not in _NOT_IN_ADDRESS}
+        return {k: kept(v, f"{prefix}{k}.") for k, v in node.items() if prefix + k not in HOW}
 
     identity = kept(asdict(cfg))
     if cfg.data.name == "imagefolder":  # the others' images are known by their names

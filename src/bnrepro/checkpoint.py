@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 
+from bnrepro.files import replacing
 from bnrepro.replicas import Replicas
 
 
 def save(path: Path, replicas: Replicas, wall_s: float, run: int = 0) -> None:
     """Write the state of run number `run` and the time spent so far; a crash leaves the previous file."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         torch.save({"replicas": replicas.state_dict(run), "wall_s": wall_s}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def restore(path: Path, replicas: Replicas, run: int = 0) -> float | None:
@@ -30,9 +26,7 @@ def restore(path: Path, replicas: Replicas, run: int = 0) -> float | None:
 
 
 def step_of(path: Path) -> int:
-    """The step at which a run resumes; -1 where it starts."""
-    return (
-        torch.load(path, map_location="cpu", weights_only=True)["replicas"]["step_no"]
-        if path.exists()
-        else -1
-    )
+    """The step at which a run resumes; -1 where it starts. Mapped: no tensor is read."""
+    if not path.exists():
+        return -1
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["replicas"]["step_no"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
@@ -16,9 +17,13 @@ def check(ok: bool, message: str) -> None:
 
 
 def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    near = difflib.get_close_matches(value, known, n=2, cutoff=0.5)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    check(value in known, f"{key}={value}: choose one of {', '.join(known)}{hint}")
+    check(value in known, f"{key}={value}: choose one of {', '.join(known)}{nearest(value, known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ " (did you mean a or b?)", or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def positive(key: str, value: float) -> None:

@@ -1,12 +1,14 @@
 """Finished runs on disk -> one tidy frame with its provenance: the only way from outputs/ into results/."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+
+from bnrepro import files
+from bnrepro.config import HOW
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false
 # (pandas' hints give every selection a union of table, column and scalar)
@@ -48,11 +50,7 @@ ALWAYS = [
     "regime",
     "train.steps",
 ]
-# How a run was carried out, not what was run. Never a column: no path or machine enters what is published.
-NOT_HYPERPARAMETERS = re.compile(
-    r"experiment|variant|seeds|output|data\.(root|cache|decode)|(record|hydra)\b.*"
-    r"|train\.(device|compile|drive|workers|checkpoint_seconds)"
-)
+_LEFT_OUT = tuple(f"{name}." for name in (*HOW, "hydra"))
 
 
 class MissingData(ValueError):
@@ -80,7 +78,7 @@ def collect(*runs_dirs: Path) -> Collected:
             unfinished.append(f"{where} ({state})")
             continue
         config = _read_config(config_file)
-        settings = {key: value for key, value in config.items() if not NOT_HYPERPARAMETERS.fullmatch(key)}
+        settings = {key: value for key, value in config.items() if _is_hyperparameter(key)}
         identity = {"experiment": config["experiment"], "variant": config["variant"]}
         tables.append(_read_table(run / "table.csv").assign(**identity, **settings, _run=where))
         seeds = sorted(map(int, tables[-1]["seed"].unique()))
@@ -135,20 +133,15 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _is_hyperparameter(key: str) -> bool:
+    """Of a flat configuration: neither how the run was carried out, nor what has a column of its own."""
+    return key not in ("experiment", "variant", "seeds") and not f"{key}.".startswith(_LEFT_OUT)
+
+
 def save(collected: Collected, stem: Path) -> list[Path]:
     """Writes <stem>.parquet and <stem>.json (provenance), each whole or not at all; returns their paths."""
     table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    part = table.with_name(table.name + ".part")
-    collected.frame.to_parquet(part, index=False, compression="zstd")
-    os.replace(part, table)
-    write_text(notes, json.dumps(collected.provenance, indent=1) + "\n")
+    with files.replacing(table) as file:
+        collected.frame.to_parquet(file, index=False, compression="zstd")
+    files.write(notes, json.dumps(collected.provenance, indent=1) + "\n")
     return [table, notes]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, its folder included."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

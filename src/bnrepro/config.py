@@ -15,6 +15,13 @@ from bnrepro.checks import check, not_negative, one_of, positive
 from bnrepro.together import BATCH_NORMS as BATCH_NORMS
 from bnrepro.together import IMAGES, NORMS, SMALLEST, check_together
 
+# Where and how a run is carried out, and what it writes: it cannot change the run's numbers beyond rounding.
+# No part of its address (but for an image folder's root: address.py), and never published: no path or machine
+# enters results/.
+HOW = (
+    *("output", "record", "data.root", "data.cache", "data.decode"),
+    *("train.device", "train.compile", "train.drive", "train.workers", "train.checkpoint_seconds"),
+)
 REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr there
 
 

@@ -14,7 +14,6 @@ PERCENTILES = {"p15": 0.15, "p50": 0.50, "p85": 0.85}
 NOISE_BATCHES = (8, 16, 32, 60, 128, 256, 512)  # sizes at which the noise is measured
 NOISE_DRAWS, NOISE_EXAMPLES, NOISE_COMPANIONS = 400, 5, 40
 EDGES = torch.linspace(-8, 8, 65)
-QUANTILE_LIMIT = 16_000_000  # numbers that torch.quantile takes in one call
 
 
 def typical_unit(weight: Tensor) -> int:
@@ -44,10 +43,9 @@ def distributions(layer: str, u: Tensor, units: list[int]) -> list[dict[str, flo
     """`distribution` of S networks, u (S, examples, units): each has its own typical unit."""
     u, replicas = u.float(), torch.arange(len(u), device=u.device)
     levels = torch.tensor(list(PERCENTILES.values()), device=u.device)
-    at_once = max(1, QUANTILE_LIMIT // u[0].numel())
     found = {
         "typical": u[replicas, :, units].quantile(levels, dim=1),
-        "all": torch.cat([part.flatten(1).quantile(levels, dim=1) for part in u.split(at_once)], dim=1),
+        "all": u.flatten(1).quantile(levels, dim=1),
     }
     columns = {
         f"probe/{layer}/{name}/{level}": values.tolist()

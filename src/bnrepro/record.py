@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
+from bnrepro.files import write
+
 HEADER = "seed,step,name,value\n"
 
 Values = Mapping[str, float]
@@ -88,7 +90,7 @@ class LocalTable:
 
     def _replace(self, lines: list[str], written: bytes) -> None:
         if (data := "".join(lines).encode()) != written:
-            write_atomically(self.path, data)
+            write(self.path, data)
         self._file = open(self.path, "ab")  # noqa: SIM115, open until close()
 
 
@@ -153,25 +155,10 @@ def _parse(line: str, path: Path, number: int) -> Row:
         raise ValueError(f"{path}, line {number} is not {HEADER.strip()!r}: {line.strip()!r}") from None
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """The file holds all of the old bytes or all of the new ones, whenever the machine stops."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_status(run_dir: Path, state: str, provenance: Mapping[str, Any]) -> None:
     """`run.json`: whether the run is running, finished, interrupted or failed, and what made it."""
     status = {"state": state, "provenance": dict(provenance)}
-    write_atomically(run_dir / "run.json", (json.dumps(status, indent=2) + "\n").encode())
+    write(run_dir / "run.json", json.dumps(status, indent=2) + "\n")
 
 
 class RunBusy(RuntimeError):

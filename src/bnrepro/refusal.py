@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from bnrepro.checks import nearest
 from bnrepro.config import Config
 
 
@@ -28,16 +28,11 @@ def one_line(error: BaseException) -> str:
     text = " ".join(" ".join(str(e).split()) for e in causes if str(e))
     if missing := re.search(r"Could not find '([\w/]+)/([^']+)'.*?Available options in '[^']+': ?(.*)", text):
         group, name, known = missing[1], missing[2], missing[3].partition("Config search path")[0].split()
-        return f"{group}={name}: no such {group}{_near(name, known)}; there are {', '.join(known)}"
+        return f"{group}={name}: no such {group}{nearest(name, known)}; there are {', '.join(known)}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
         key = unknown[1] or unknown[2]
-        return f"{key}: no such setting{_near(key, settings())}; --help lists them all"
+        return f"{key}: no such setting{nearest(key, settings())}; --help lists them all"
     if override := re.search(r"Error merging override (\S+)", text):
         reason = re.search(r"Value .*? could not be converted to \w+", text)
         return f"{override[1]}: {reason[0] if reason else 'not a value of this setting'}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

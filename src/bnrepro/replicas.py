@@ -105,10 +105,10 @@ class Replicas:
 
         `known` of them: both, unless histograms are wanted, then the first.
         """
-        wanted, model = self.cfg.eval, self.module(s)
-        values, histograms = dict(known or evaluate(model, self.data)), {}
+        wanted, histograms = self.cfg.eval, {}
+        values = dict(known or evaluate(self.module(s), self.data))
         if wanted.train:
-            values |= evaluate_train(model, self.data)
+            values |= evaluate_train(self.module(s), self.data)
         if wanted.probe and (self._histograms or not known):
             for layer, u in self._probed(s).items():
                 values |= distribution(layer, u, self.units[s][layer])
@@ -235,7 +235,7 @@ class Replicas:
         """diagnostics.diagnose on the seed's first two mini-batches, at the rate of the step to come."""
         if not all(v[s].isfinite().all() for v in self.params.values()):
             return {}  # a diverged net has no Jacobian
-        from bnrepro.diagnostics import diagnose  # torch.func: 6 s of imports that other runs need not wait
+        from bnrepro.diagnostics import diagnose  # few runs need it
 
         (x, next_x), (labels, next_labels), _, keys = self._batches(s, 0, 2)
         rate = self._rates_of(s, self.step_no, self.step_no + 1).item()

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bnrepro.collect import KEYS, METRICS, Collected, MissingData, collect, save, write_text  # noqa: F401
+from bnrepro.collect import KEYS, METRICS, Collected, MissingData, collect, save  # noqa: F401
 
 
 class Interval(NamedTuple):

@@ -19,9 +19,10 @@ from bnrepro.checkpoint import step_of
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import DataError, Dataset, load
 from bnrepro.drives import build_replicas, device_of, name_of
+from bnrepro.files import write
 from bnrepro.parallel import DataParallel, dismiss, join, leads, processes
 from bnrepro.provenance import provenance
-from bnrepro.record import RunBusy, RunLock, open_recorder, write_atomically, write_status
+from bnrepro.record import RunBusy, RunLock, open_recorder, write_status
 from bnrepro.train import Progress, fit
 
 # What the user can mend: reported in one line, without a traceback.
@@ -88,7 +89,7 @@ def _train(cfgs: list[Config], data: Dataset, device: torch.device, progress: Pr
             kept = {key: earlier.get(key) for key in ("commit", "dirty", "date", "hardware")}
             each["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
         each["trained_with"] = len(cfgs) - 1  # other runs beside it: they share wall time and rates
-        write_atomically(folder / "config.yaml", yaml.safe_dump(asdict(cfg), sort_keys=False).encode())
+        write(folder / "config.yaml", yaml.safe_dump(asdict(cfg), sort_keys=False))
         write_status(folder, "running", each)
         (folder / "traceback.txt").unlink(missing_ok=True)
     state = "failed"
