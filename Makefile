@@ -23,7 +23,7 @@ figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 
 study: $(ENV)  ## retrain and collect everything that results/ reports (5½ hours on 2 cores; resumes)
 	@$(PY) scripts/study.py
 
-figures: $(ENV)  ## figures, tables and notebooks from results/, without training (2 minutes)
+figures: $(ENV)  ## figures, tables and notebooks from results/, without training (a minute)
 	@OMP_NUM_THREADS=1 $(PY) scripts/figures.py
 	@OMP_NUM_THREADS=1 $(PY) scripts/notebooks.py
 

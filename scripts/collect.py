@@ -36,7 +36,12 @@ def main() -> int:
             folders = [place for name in experiments for place in places(name, args.outputs, args.all)]
             collected = results.collect(*folders)
         except ValueError as error:
-            print(f"collect: {error}", file=sys.stderr)
+            hint = (
+                "" if args.all else "; for runs with other settings than the experiment's file's, add --all"
+            )
+            print(
+                f"collect: {error}{hint if isinstance(error, results.MissingData) else ''}", file=sys.stderr
+            )
             return 1
         for run in collected.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)

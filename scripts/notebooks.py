@@ -46,7 +46,7 @@ def main() -> int:
     args = parser.parse_args()
     paths = args.scripts or sorted(NOTEBOOKS.glob("*.py"))
     if odd := [str(path) for path in paths if path.suffix != ".py" or not path.is_file()]:
-        parser.error(f"no such notebook script: {', '.join(odd)}")
+        parser.error(f"not a notebook's .py file: {', '.join(odd)}")
     if args.jobs < 1:
         parser.error("--jobs must be at least 1")
     waiting: SimpleQueue[Path] = SimpleQueue()
@@ -56,10 +56,8 @@ def main() -> int:
         try:
             failed = sum(pool.map(work, [waiting] * min(args.jobs, len(paths))))
         except KeyboardInterrupt:
-            while take(waiting):
-                pass
-            print("notebooks: stopping when those at work are done", file=sys.stderr)
-            return 130
+            print("notebooks: interrupted; those not done stay as they were", file=sys.stderr, flush=True)
+            os._exit(130)  # threads cannot be stopped; a kernel ends by itself when its parent is gone
     return 1 if failed else 0
 
 

@@ -35,6 +35,7 @@ def main() -> int:
         return 1
     if before != after:
         files.write(args.readme, after)
+    print(f"{table} and {args.readme}: {'in step' if before == after else 'updated'}")
     return 0
 
 

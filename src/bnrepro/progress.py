@@ -55,7 +55,10 @@ def _lines(label: str, steps: int, replicas: int) -> Iterator[Progress]:
             print(f"{label}: {remark}", flush=True)
         if done == steps or time.perf_counter() - said >= SECONDS_BETWEEN_LINES:
             said = time.perf_counter()
-            print(f"{label}: step {done:,} of {steps:,}, {meter.words(done)}", flush=True)
+            print(
+                ", ".join(filter(None, (f"{label}: step {done:,} of {steps:,}", meter.words(done)))),
+                flush=True,
+            )
 
     yield update
 
