@@ -36,12 +36,9 @@ def main() -> int:
             folders = [place for name in experiments for place in places(name, args.outputs, args.all)]
             collected = results.collect(*folders)
         except ValueError as error:
-            hint = (
-                "" if args.all else "; for runs with other settings than the experiment's file's, add --all"
-            )
-            print(
-                f"collect: {error}{hint if isinstance(error, results.MissingData) else ''}", file=sys.stderr
-            )
+            own = isinstance(error, results.MissingData) and not args.all
+            hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""
+            print(f"collect: {error}{hint}", file=sys.stderr)
             return 1
         for run in collected.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)

@@ -19,7 +19,6 @@ from queue import Empty, SimpleQueue
 import jupytext
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
-from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from bnrepro.files import write
@@ -94,9 +93,9 @@ def executed(path: Path, client: NotebookClient) -> str:
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # drawn at random otherwise
     for each in (new_notebook(cells=[new_code_cell(EMPTY)]), notebook):
-        client.nb = NotebookNode(each)
+        client.nb = each
         client.execute(cleanup_kc=False)
-    return jupytext.writes(client.nb, fmt="ipynb")
+    return jupytext.writes(notebook, fmt="ipynb")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean a or b?)", or nothing where no known name is near."""
+    """The hint " (did you mean a or b?)", or nothing where no known name is near."""
     near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 

@@ -16,8 +16,8 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from bnrepro.address import packable
 from bnrepro.config import Config, ConfigError
-from bnrepro.data import Dataset, batch_indices
-from bnrepro.evaluate import evaluate_stacked
+from bnrepro.data import Dataset
+from bnrepro.evaluate import evaluate_stacked, training_rows
 from bnrepro.norm import normalization_layers
 from bnrepro.optim import Tensors
 from bnrepro.parallel import DataParallel, processes
@@ -172,10 +172,8 @@ class Stacked(Replicas):
 
     @functools.cached_property
     def _probe_index(self) -> Tensor:
-        """Of evaluate.training_batches, the rows: (batches, S, m)."""
-        images = len(self.data.images)
-        count = min(PROBE_BATCHES, images // self.m)
-        each = [batch_indices(seed, images, self.m, 0, count) for seed in self.seeds]
+        """evaluate.training_rows of every seed, (batches, S, m)."""
+        each = [training_rows(self.data, self.m, seed, PROBE_BATCHES) for seed in self.seeds]
         return torch.stack(each, dim=1).to(self.device)
 
     def _compile_now(self) -> None:

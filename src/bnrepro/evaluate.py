@@ -122,7 +122,12 @@ def _measured(
 
 def training_batches(data: Dataset, batch_size: int, seed: int, limit: int | None = None) -> Iterator[Tensor]:
     """The first epoch of `seed` as mini-batches of batch_size inputs, all or `limit` of them."""
+    for rows in training_rows(data, batch_size, seed, limit):
+        yield data.inputs(data.images[rows.to(data.labels.device)])
+
+
+def training_rows(data: Dataset, batch_size: int, seed: int, limit: int | None = None) -> Tensor:
+    """Which training images those batches hold, (batches, batch_size) int64."""
     count = len(data.images) // batch_size
     count = count if limit is None else min(limit, count)
-    for rows in batch_indices(seed, len(data.images), batch_size, 0, count):
-        yield data.inputs(data.images[rows.to(data.labels.device)])
+    return batch_indices(seed, len(data.images), batch_size, 0, count)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnrepro import files
 from bnrepro.config import DataConfig
 from bnrepro.data.dataset import DataError
 from bnrepro.data.decode import decode, progress, warn_once, workers
@@ -180,8 +181,7 @@ def _fill(cfg: DataConfig, sources: Sequence[Source], part: Path, state: dict[st
 
 
 def _save(part: Path, state: dict[str, Any]) -> None:
-    (part / "state.new").write_text(json.dumps(state))
-    os.replace(part / "state.new", part / "state.json")
+    files.write(part / "state.json", json.dumps(state))
 
 
 def _decode_into(
