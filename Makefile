@@ -31,12 +31,13 @@ scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py
 
 # One thread per process: two processes with two threads each on two cores are many times slower.
-test: $(ENV)  ## the whole test suite (5 minutes)
+test: $(ENV)  ## the whole test suite (7 minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5
 
-lint: $(ENV)  ## format, style and types, checked
+lint: $(ENV)  ## format, style, imports and types, checked
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
+	@.venv/bin/lint-imports
 	@$(PY) -m pyright
 
 benchmark: $(ENV)  ## speed against the usual ways to train these nets (15 minutes)

@@ -1,102 +1,110 @@
-"""The rows of this project: the only part of the benchmark that knows the package's interface."""
+"""The rows of this project. Only this file and images.py know the package's interface."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
-from benchmarks.task import BATCH, RATE, Result, clock, device, images_and_labels, rate
-from bnrepro.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from benchmarks.task import BATCH, RATE, Result, Run, clock, device, images_and_labels, rate
+from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, OptimConfig, TrainConfig
 from bnrepro.data import Dataset
-from bnrepro.drives import build_replicas
-from bnrepro.evaluate import evaluate
-from bnrepro.record import open_recorder
+from bnrepro.training.engines import Engine, build_engine
+from bnrepro.training.state import Replica, State
 
 GRID = 500  # steps between two evaluations of the published runs
 
 
-def build(replicas: int, norm: str, drive: str, workers: int):
-    """Compiled replicas on the images of the other rows; 10,000 of them stand in for the test set."""
-    cfg = Config(
+def config(replicas: int, norm: str, **rest) -> Config:
+    return Config(
         seeds=replicas,
-        data=DataConfig(name="mnist", batch_size=BATCH),
-        model=ModelConfig(norm=norm),
+        data=DataConfig(name="mnist", root=os.environ.get("BNREPRO_DATA", "data"), batch_size=BATCH),
+        model=MLPConfig(norm=norm),
         optim=OptimConfig(lr=RATE),
-        train=TrainConfig(device=device().type, compile="on", drive=drive, workers=workers),
+        eval=EvalConfig(every=GRID, early=False),
+        **rest,
     )
+
+
+def named(engine: Engine) -> str:
+    return ": ".join(filter(None, (engine.name, engine.note)))
+
+
+@contextmanager
+def training(replicas: int, norm: str, engine: str = "auto") -> Iterator[tuple[Run, Engine]]:
+    """A Run that trains on the images of the other rows, GRID steps at a time; and its engine."""
+    cfg = config(replicas, norm, train=TrainConfig(device=device().type, engine=engine))
     images, labels = images_and_labels()
     flat = images.flatten(1)
-    return build_replicas(cfg, Dataset(flat, labels, flat[:10_000], labels[:10_000], 1 / 255, "test"))
+    data = Dataset(flat, labels, flat[:10_000], labels[:10_000], 1 / 255, "test").to(device())
+    state, step = State([Replica(cfg, seed) for seed in cfg.seeds], data), 0
+    built = build_engine(state, data)
 
+    def train(steps: int) -> None:
+        nonlocal step
+        for start in range(step, step + steps, GRID):
+            built.advance(state, start, start + GRID)
+        step += steps
 
-def train(steps: int, replicas: int, norm: str, drive: str, workers: int) -> Result:
-    r = build(replicas, norm, drive, workers)
     try:
-        per_s = rate(lambda n: r.advance(r.step_no + n, measure=False), steps)
+        yield train, built
     finally:
-        r.close()
-    how = r.eager_because or "compiled"
-    return {"steps_per_s": per_s, "replica_steps_per_s": per_s * replicas, "note": how}
+        built.close()
 
 
-def recording(steps: int) -> Result:
-    """Probe and table at one grid point, in percent of the training between two; evaluation in the note.
+def train(steps: int, replicas: int, norm: str) -> Result:
+    """With the engine that the project chooses; the note names it."""
+    with training(replicas, norm) as (run_steps, engine):
+        per_s = rate(run_steps, steps, GRID)
+    return {"replica_steps_per_s": per_s * replicas, "note": named(engine)}
 
-    What `measure` and the recorder take beyond the evaluation alone: the median of 20 paired differences.
-    """
-    r = build(1, "bn", "sequential", 1)
-    training = GRID / rate(lambda n: r.advance(r.step_no + n, measure=False), steps)
-    evaluations, differences = [], []
+
+def recorded(replicas: int, steps: int) -> list[tuple[int, float, float]]:
+    """(step, seconds, MiB of this process) at each point of the grid of a whole run on MNIST with BN."""
+    from bnrepro.runs.run import run
+
+    points: list[tuple[int, float, float]] = []
+
+    def progress(step: int, said: str = "") -> None:
+        points.append((step, clock(), psutil.Process().memory_info().rss / 2**20))
+
     with tempfile.TemporaryDirectory() as folder:
-        recorder = open_recorder(Path(folder), asdict(r.cfg), r.cfg.seeds)
-        for _ in range(20):
-            begin = clock()
-            evaluate(r.module(0), r.data)
-            middle = clock()
-            recorder.log(r.step_no, 0, *r.measure(0))
-            recorder.flush()
-            evaluations.append(middle - begin)
-            differences.append(clock() - middle - (middle - begin))
-        recorder.close("finished")
-    evaluation, beyond = (100 * statistics.median(times) / training for times in (evaluations, differences))
-    return {"percent": beyond, "note": f"and {evaluation:.1f}% to evaluate 10,000 images, every {GRID} steps"}
+        run(config(replicas, "bn", train=TrainConfig(steps=steps), output=folder), progress)
+    return points
+
+
+def measuring(steps: int, replicas: int = 10) -> Result:
+    """Evaluation, probe and table at a grid point, in percent of the training between two.
+
+    What the median stretch of a run takes, from one grid point to the next, beyond the training alone.
+    """
+    with training(replicas, "bn") as (run_steps, _):
+        alone = GRID / rate(run_steps, steps, GRID)
+    times = [seconds for step, seconds, _ in recorded(replicas, 12 * GRID) if step >= GRID]
+    stretch = statistics.median(after - before for before, after in itertools.pairwise(times))
+    note = f"{replicas} replicas, 10,000 test images every {GRID} steps"
+    return {"percent": 100 * (stretch - alone) / alone, "note": note}
 
 
 def memory(steps: int) -> Result:
-    """By how much the process grows from step 1,000 to step 10,000, evaluated and recorded, in MiB."""
-    r = build(1, "bn", "sequential", 1)
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = open_recorder(Path(folder), asdict(r.cfg), r.cfg.seeds)
-
-        def after(stop: int) -> float:
-            for step in range(r.step_no + GRID, stop + 1, GRID):
-                (measured,) = r.advance(step)
-                recorder.log(step, 0, *measured)
-                recorder.flush()
-            return psutil.Process().memory_info().rss / 2**20
-
-        begin, end = after(2 * GRID), after(20 * GRID)
-        recorder.close("finished")
+    """By how many MiB the process grows from step 1,000 to 10,000 of a run, evaluated and recorded."""
+    mib = {step: size for step, _, size in recorded(1, 20 * GRID)}
+    begin, end = mib[2 * GRID], mib[20 * GRID]
     return {"mib": end - begin, "note": f"from step {2 * GRID:,} to {20 * GRID:,}, on {begin:.0f} MiB"}
 
 
 def first_step(steps: int) -> Result:
-    """From process start until a run says that its one step is done and evaluated, not compiled."""
+    """From process start until a run with default settings says that its one step is done and evaluated."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = [
-            "data=mnist5k",
-            "train.steps=1",
-            "train.compile=off",
-            "eval.early=false",
-            f"output={folder}",
-        ]
+        settings = ["data=mnist5k", "train.steps=1", "eval.early=false", f"output={folder}"]
         begin = time.perf_counter()
         command = [sys.executable, "scripts/train.py", *settings]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -107,3 +115,17 @@ def first_step(steps: int) -> Result:
         if said is None:
             raise RuntimeError("the run did not reach its first step")
         return {"seconds": seconds, "note": "process start to first step done and evaluated"}
+
+
+def compiling(steps: int) -> Result:
+    """Seconds to trace and compile one shape: engine and first GRID steps, less the median of the next."""
+    import jax  # noqa: F401  (its import is no part of it)
+
+    marks = [clock()]
+    with training(10, "bn", "xla") as (run_steps, engine):
+        for _ in range(4):
+            run_steps(GRID)
+            marks.append(clock())
+    first, *rest = (after - before for before, after in itertools.pairwise(marks))
+    note = f"{engine.name}, 10 replicas with BN, {GRID} steps at a time"
+    return {"seconds": first - statistics.median(rest), "note": note}

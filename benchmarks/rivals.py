@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from benchmarks.task import BATCH, RATE, Result, clock, device, fastest, images_and_labels, network
+from benchmarks.task import BATCH, RATE, Result, Run, clock, device, fastest, images_and_labels, network
 
 
 def dataloader(steps: int) -> Result:
@@ -81,7 +83,7 @@ def in_lightning(steps: int) -> Result:
         enable_model_summary=False,
     )
     trainer.fit(Digits(), loader)
-    return {"steps_per_s": steps / (marks[warm + steps] - marks[warm]), "note": "0 loader workers"}
+    return {"replica_steps_per_s": steps / (marks[warm + steps] - marks[warm]), "note": "0 loader workers"}
 
 
 def eager(steps: int, bn: bool) -> Result:
@@ -103,3 +105,41 @@ def eager(steps: int, bn: bool) -> Result:
 
     threads = (1, 2) if device().type == "cpu" else (1,)
     return fastest({f"{n} thread{'s' * (n > 1)}": functools.partial(train, n) for n in threads}, steps)
+
+
+def ensemble(steps: int, replicas: int = 10) -> Result:
+    """As torch's tutorial on model ensembling writes it: stacked parameters, vmap of grad, compiled."""
+    images, labels = images_and_labels()
+    x, y = (images.float() / 255).to(device()), labels.to(device())
+    models = [network().to(device()) for _ in range(replicas)]
+    params, buffers = stack_module_state(models)
+    params = {name: p.detach() for name, p in params.items()}
+    base = copy.deepcopy(models[0]).to("meta")
+
+    def loss(params: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(functional_call(base, (params, buffers), (x,)), y)
+
+    def step(params: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        grads = vmap(grad(loss))(params, buffers, x, y)
+        return {name: p - RATE * grads[name] for name, p in params.items()}
+
+    one, why = torch.compile(step), "torch.compile"
+    rows = torch.arange(replicas * BATCH, device=device()).view(replicas, BATCH)
+    try:
+        one(params, x[rows], y[rows])
+    except Exception as error:  # of many types: most often there is no C++ compiler
+        one, why = step, f"not compiled ({type(error).__name__})"
+
+    def train(threads: int, steps: int) -> None:
+        nonlocal params
+        torch.set_num_threads(threads)
+        left = steps
+        while left:
+            orders = torch.stack([torch.randperm(len(x), device=device()) for _ in range(replicas)])
+            for index in orders.split(BATCH, dim=1)[:left]:
+                params = one(params, x[index], y[index])
+                left -= 1
+
+    threads = (1, 2) if device().type == "cpu" else (1,)
+    ways: dict[str, Run] = {f"{why}, {n} thread{'s' * (n > 1)}": functools.partial(train, n) for n in threads}
+    return fastest(ways, max(1, steps // replicas), replicas=replicas)

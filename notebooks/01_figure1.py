@@ -29,13 +29,14 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, figures, report, results
+from bnrepro.analysis import claims, figures, report
+from bnrepro.analysis import frame as tidy
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-fig1 = results.load(folder / "fig1_mnist.parquet")
-regimes = results.regimes(fig1)
+fig1 = tidy.load(folder / "fig1_mnist.parquet")
+regimes = tidy.regimes(fig1)
 {regime: figures.setting(frame) for regime, frame in regimes.items()}
 
 # %% [markdown]
@@ -63,7 +64,7 @@ figures.figure1_regimes(regimes)
 # No number in the panel has seen the test set.
 
 # %%
-figures.sensitivity(results.load(folder / "sensitivity_mnist.parquet"))
+figures.sensitivity(tidy.load(folder / "sensitivity_mnist.parquet"))
 
 # %% [markdown]
 # ## The numbers
@@ -76,15 +77,15 @@ figures.sensitivity(results.load(folder / "sensitivity_mnist.parquet"))
 # %%
 for regime, frame in regimes.items():
     display(
-        Markdown(f"**{regime.replace('_', '-')}**\n\n{report.effects_markdown(results.figure1_table(frame))}")
+        Markdown(f"**{regime.replace('_', '-')}**\n\n{report.effects_markdown(tidy.figure1_table(frame))}")
     )
 
 # %% [markdown]
 # ## What it means
 #
-# The verdicts below follow rules fixed before the results were seen (`bnrepro/claims/`). A row shows its
-# weakest case, and the notes list every case with its interval, so that a claim that holds in one regime
-# only says so.
+# The verdicts below follow rules fixed before the results were seen (`bnrepro/analysis/claims/`). A row
+# shows its weakest case, and the notes list every case with its interval, so that a claim that holds in one
+# regime only says so.
 #
 # What the paper leaves open, and what this figure cannot settle:
 #

@@ -30,14 +30,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import figures, report, results
-from bnrepro.effects import grid as effects
-from bnrepro.figures import grid as drawn
+from bnrepro.analysis import figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import grid as effects
+from bnrepro.analysis.figures import grid as drawn
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "design_grid.parquet")
+frame = tidy.load(folder / "design_grid.parquet")
 figures.setting(frame, rates=False)
 
 # %% [markdown]

@@ -30,14 +30,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, figures, report, results
-from bnrepro.effects import tolerance as effects
-from bnrepro.figures import tolerance as drawn
+from bnrepro.analysis import claims, figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import tolerance as effects
+from bnrepro.analysis.figures import tolerance as drawn
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "tolerance_maps.parquet")
+frame = tidy.load(folder / "tolerance_maps.parquet")
 figures.setting(frame, rates=False)
 
 # %% [markdown]

@@ -31,14 +31,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, figures, report, results
-from bnrepro.effects import noise as effects
-from bnrepro.figures import noise as drawn
+from bnrepro.analysis import claims, figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import noise as effects
+from bnrepro.analysis.figures import noise as drawn
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "batch_noise.parquet")
+frame = tidy.load(folder / "batch_noise.parquet")
 figures.setting(frame, rates=False)
 
 # %% [markdown]

@@ -28,14 +28,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, figures, report, results
-from bnrepro.effects import regularization
-from bnrepro.figures.regularization import dropout
+from bnrepro.analysis import claims, figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import regularization
+from bnrepro.analysis.figures.regularization import dropout
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "dropout_bn.parquet")
+frame = tidy.load(folder / "dropout_bn.parquet")
 figures.setting(frame)
 
 # %% [markdown]

@@ -29,14 +29,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import figures, report, results
-from bnrepro.effects import runs, small_batches
-from bnrepro.figures.small_batches import by_batch_size
+from bnrepro.analysis import figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import runs, small_batches
+from bnrepro.analysis.figures.small_batches import by_batch_size
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "small_batches.parquet")
+frame = tidy.load(folder / "small_batches.parquet")
 figures.setting(frame, rates=False)
 
 # %% [markdown]

@@ -28,14 +28,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import figures, report, results
-from bnrepro.effects import inference, runs
-from bnrepro.figures.inference import over_training
+from bnrepro.analysis import figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import inference, runs
+from bnrepro.analysis.figures.inference import over_training
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "inference_stats.parquet")
+frame = tidy.load(folder / "inference_stats.parquet")
 figures.setting(frame)
 
 # %% [markdown]

@@ -30,15 +30,16 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, figures, report, results
-from bnrepro.claims import jacobian
-from bnrepro.effects import why
-from bnrepro.figures import why as drawn
+from bnrepro.analysis import claims, figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.claims import jacobian
+from bnrepro.analysis.effects import why
+from bnrepro.analysis.figures import why as drawn
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "why_it_works.parquet")
+frame = tidy.load(folder / "why_it_works.parquet")
 activations = ["sigmoid", "relu"]
 figures.setting(frame)
 
@@ -102,9 +103,9 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LAYERS))))
 # %% [markdown]
 # ## What it means
 #
-# The rules were fixed before the results were seen (`bnrepro/claims/jacobian.py`). C15 is the conjecture on
-# the singular values. The second row asks the question of Santurkar et al.: is internal covariate shift, as
-# *they* define it, lower with BN? "Not reproduced" would agree with them, "partly"
+# The rules were fixed before the results were seen (`bnrepro/analysis/claims/jacobian.py`). C15 is the
+# conjecture on the singular values. The second row asks the question of Santurkar et al.: is internal
+# covariate shift, as *they* define it, lower with BN? "Not reproduced" would agree with them, "partly"
 # means that it depends on nonlinearity and depth; it is no row of the scorecard,
 # because the paper itself states no measure. A row shows its weakest case; the notes list every case.
 #

@@ -27,14 +27,15 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import figures, report, results
-from bnrepro.effects import placement
-from bnrepro.figures.placement import placement as dots
+from bnrepro.analysis import figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import placement
+from bnrepro.analysis.figures.placement import placement as dots
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "placement.parquet")
+frame = tidy.load(folder / "placement.parquet")
 figures.setting(frame)
 
 # %% [markdown]

@@ -35,7 +35,7 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from bnrepro.figures import step_by_step as draw
+from bnrepro.analysis.figures import step_by_step as draw
 from bnrepro.norm import BatchNorm
 
 rng = np.random.default_rng(0)

@@ -28,15 +28,16 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from bnrepro import claims, report, results
-from bnrepro.effects import imagenet
-from bnrepro.figures import imagenet as figures
+from bnrepro.analysis import claims, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import imagenet
+from bnrepro.analysis.figures import imagenet as figures
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
 paths = sorted(folder.glob("fig2_imagenet*.parquet"))
-frames = {path.stem: results.load(path) for path in paths}
+frames = {path.stem: tidy.load(path) for path in paths}
 for name, frame in frames.items():
     print(f"{name}: {figures.described(frame)}")
 
@@ -84,10 +85,10 @@ for frame in frames.values():
 # %% [markdown]
 # ## The claims
 #
-# The rules were fixed before the results were seen (`bnrepro/claims/imagenet.py`). C8: BN-Baseline's interval
-# below 1/2. C9: BN-x5's below 1/7, half of the published speed-up. C10: BN-x30 both slower to the target
-# than BN-x5 and higher in the end. C11: with sigmoids BN-x5 comes more than half of the way from chance to
-# its ReLU twin, and Inception less than a tenth.
+# The rules were fixed before the results were seen (`bnrepro/analysis/claims/imagenet.py`). C8: BN-Baseline's
+# interval below 1/2. C9: BN-x5's below 1/7, half of the published speed-up. C10: BN-x30 both slower to the
+# target than BN-x5 and higher in the end. C11: with sigmoids BN-x5 comes more than half of the way from
+# chance to its ReLU twin, and Inception less than a tenth.
 
 # %%
 card = claims.scorecard(folder).query("claim in ['C8', 'C9', 'C10', 'C11']")

@@ -27,17 +27,18 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from bnrepro import claims, report, results
-from bnrepro.effects import imagenet
-from bnrepro.effects.runs import compact
-from bnrepro.figures.ablation import ablation
-from bnrepro.figures.imagenet import described
+from bnrepro.analysis import claims, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import imagenet
+from bnrepro.analysis.effects.runs import compact
+from bnrepro.analysis.figures.ablation import ablation
+from bnrepro.analysis.figures.imagenet import described
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
 paper = pd.read_csv(folder / "paper.csv")
-frames = {path.stem: results.load(path) for path in sorted(folder.glob("fig2_imagenet*.parquet"))}
+frames = {path.stem: tidy.load(path) for path in sorted(folder.glob("fig2_imagenet*.parquet"))}
 tables = {name: imagenet.figure3_table(frame, paper) for name, frame in frames.items()}
 
 # %% [markdown]
@@ -76,7 +77,7 @@ said.pivot(index="quantity", columns="net", values="paper").reindex(
 # is five times its standard error: an open dot does not say that a change does nothing.
 
 # %%
-changes = results.load(folder / "ablation_imagenet.parquet")
+changes = tidy.load(folder / "ablation_imagenet.parquet")
 display(ablation(changes))
 print(described(changes))
 

@@ -27,15 +27,16 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import Markdown, display
 
-from bnrepro import claims, report, results
-from bnrepro.effects import ensemble
-from bnrepro.figures.ensemble import ensemble as dots
-from bnrepro.figures.imagenet import described
+from bnrepro.analysis import claims, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import ensemble
+from bnrepro.analysis.figures.ensemble import ensemble as dots
+from bnrepro.analysis.figures.imagenet import described
 
 folder = next(
     path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
 )
-frame = results.load(folder / "fig4_ensemble.parquet")
+frame = tidy.load(folder / "fig4_ensemble.parquet")
 paper = pd.read_csv(folder / "paper.csv")
 described(frame)
 

@@ -5,6 +5,12 @@ The rows of the 3x100 sigmoid net, or with --images those of Inception and of de
 Each row is measured in a process of its own (`python -m benchmarks ROW`); a round measures all rows one after
 another, and ratios are taken within a round, so that a machine that slows down slows both sides. Writes
 speed.csv or images.csv (mean and standard deviation over rounds) and prints it as a Markdown table.
+
+The limit is what all cores together reach in large float32 products with the best of numpy's OpenBLAS, oneDNN
+and torch.mm, OpenBLAS with its own choice of kernel; column `limit_gflops` gives it. Until November 2026 it
+was a row `sgemm` (190 GFLOP/s in the published table): the better of torch.mm and of OpenBLAS with whatever
+kernel the environment names. Some machines name one that runs at half speed, so that it was half a limit
+there: a `fraction_of_sgemm` of old is not to be compared with a `fraction_of_limit`.
 """
 
 from __future__ import annotations
@@ -26,30 +32,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import IMAGE_ROWS, ROWS  # noqa: E402  (beside scripts/, not installed)
-from bnrepro.provenance import provenance  # noqa: E402
+from benchmarks import IMAGE_ROWS, OPENBLAS_ROWS, ROWS  # noqa: E402  (beside scripts/, not installed)
+from bnrepro.runs.provenance import provenance  # noqa: E402
 
 UNITS = {
     "images_per_s": "images/s",
     "ratio_to_reference": "x DataLoader loop of files",
-    "steps_per_s": "steps/s",
     "replica_steps_per_s": "replica-steps/s",
     "ratio_to_dataloader": "x DataLoader loop",
-    "fraction_of_sgemm": "of the sgemm limit",
+    "fraction_of_limit": "of the limit",
+    "limit_gflops": "GFLOP/s",
     "percent": "% of training time",
     "seconds": "s",
     "mib": "MiB",
 }
+DIGITS = {"replica_steps_per_s": 0, "limit_gflops": 0, "fraction_of_limit": 3}  # after the point; others: 1
 BUSY = 0.7  # load average of the last minute above which other programs disturb the measurement
 # What a user's shell may set for BLAS and OpenMP: each row decides for itself.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Some machines set these: OpenBLAS then runs at half its speed, and a limit measured with it is none.
+KERNEL = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def environment(row: str) -> dict[str, str]:
+    """The environment in which a row is measured."""
+    removed = THREADS + (KERNEL if row in OPENBLAS_ROWS else ())
+    return {k: v for k, v in os.environ.items() if k not in removed}
 
 
 def measure(row: str, steps: int) -> dict:
     """One row in a fresh process; an "error" instead of numbers when it fails."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", row, "--steps", str(steps)]
-    environment = {k: v for k, v in os.environ.items() if k not in THREADS}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment(row), capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Refused)\b", line)] or lines
@@ -58,23 +72,26 @@ def measure(row: str, steps: int) -> dict:
 
 
 def with_ratios(rows: list[dict]) -> list[dict]:
-    """One round's rows, each rate also relative to that round's DataLoader loop and sgemm limit."""
-    for row in rows:
-        if "steps_per_s" in row:
-            row.setdefault("replica_steps_per_s", row["steps_per_s"])
-    rates = {row["row"]: row.get("replica_steps_per_s") for row in rows}
-    images = {row["row"]: row["images_per_s"] for row in rows if "images_per_s" in row}
-    for row in rows:
-        if row["row"].startswith("images-") and row["row"] in images and "images-reference" in images:
-            row["ratio_to_reference"] = images[row["row"]] / images["images-reference"]
-    for row in rows:
-        if "steps_per_s" not in row:
-            continue
-        if rates.get("dataloader"):
-            row["ratio_to_dataloader"] = row["replica_steps_per_s"] / rates["dataloader"]
-        if rates.get("sgemm"):
-            row["fraction_of_sgemm"] = row["replica_steps_per_s"] / rates["sgemm"]
+    """One round's rows, each rate also relative to that round's limit and to its usual loop, if measured."""
+    of = {row["row"]: row for row in rows}
+    for quantity, ratio, base in (
+        ("replica_steps_per_s", "ratio_to_dataloader", "dataloader"),
+        ("replica_steps_per_s", "fraction_of_limit", "limit"),
+        ("images_per_s", "ratio_to_reference", "images-reference"),
+        ("images_per_s", "ratio_to_reference", "images-reference-32px"),
+        ("images_per_s", "fraction_of_limit", "images-limit"),
+    ):
+        for row in rows:
+            if base in of and quantity in row and _comparable(row["row"], base):
+                row[ratio] = row[quantity] / of[base][quantity]
     return rows
+
+
+def _comparable(row: str, base: str) -> bool:
+    """Whether both are about the same net and images: in images.csv training, of one size."""
+    if not base.startswith("images-"):
+        return True
+    return row.startswith("images-") and row.endswith("-32px") == base.endswith("-32px")
 
 
 def summary(measured: list[dict]) -> pd.DataFrame:
@@ -94,7 +111,7 @@ def markdown(table: pd.DataFrame, facts: dict, steps: int, load: float) -> str:
 
     def cell(line: dict, name: str) -> str:
         mean, std = line[name], line[f"{name}_std"]
-        digits = {"steps_per_s": 0, "replica_steps_per_s": 0, "fraction_of_sgemm": 2}.get(name, 1)
+        digits = DIGITS.get(name, 1)
         spread = "" if math.isnan(std) else f" ± {std:.{digits}f}"
         return "" if math.isnan(mean) else f"{mean:.{digits}f}{spread}"
 
@@ -102,8 +119,9 @@ def markdown(table: pd.DataFrame, facts: dict, steps: int, load: float) -> str:
     lines = [header, ["---"] * len(header)]
     for line in table.to_dict("records"):
         lines.append([line["row"], line["n"], *(cell(line, name) for name in names), line["note"]])
-    versions = [f"{name} {facts['versions'].get(name, '?')}" for name in ("python", "torch", "numpy")]
-    where = [facts["hardware"], facts["device"], *versions, facts["date"], f"{steps} timed steps a round"]
+    known = facts["versions"]
+    versions = [f"{name} {known[name]}" for name in ("python", "torch", "numpy", "jax") if name in known]
+    where = [facts["hardware"], facts["device"], *versions, facts["date"], f">= {steps} timed steps a round"]
     where += [f"load before {load:.1f}"] + (["BUSY: not to be reported"] if load > BUSY else [])
     title = f"Mean ± std over n rounds. {', '.join(where)}."
     return "\n".join([title, "", *(f"| {' | '.join(map(str, cells))} |" for cells in lines)])
@@ -120,7 +138,7 @@ def main() -> int:
         "--minutes", type=float, default=10, help="start no further round that would end later (%(default)g)"
     )
     parser.add_argument(
-        "--steps", type=int, default=1000, help="timed steps of a row and round (%(default)s)"
+        "--steps", type=int, default=1000, help="timed steps of a row and round, at least (%(default)s)"
     )
     parser.add_argument(
         "--rows",

@@ -4,18 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from bnrepro import results
-
-CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"
-
-
-def places(experiment: str, outputs: Path, everything: bool) -> list[Path]:
-    """The run folders of the experiment file's own sweep: trial runs beside them stay out of the figure."""
-    if everything or not (CONF / f"{experiment}.yaml").exists():
-        return [outputs / experiment]
-    from bnrepro.composed import declared  # needs Hydra; who only analyses has no runs to collect
-
-    return declared(experiment, outputs)
+from bnrepro.analysis import collect
+from bnrepro.analysis import frame as tidy
 
 
 def main() -> int:
@@ -33,16 +23,22 @@ def main() -> int:
     files = {args.into: args.experiment} if args.into else {name: [name] for name in args.experiment}
     for name, experiments in files.items():
         try:
-            folders = [place for name in experiments for place in places(name, args.outputs, args.all)]
-            collected = results.collect(*folders)
+            folders = [args.outputs / name for name in experiments]
+            if not args.all:
+                from bnrepro.config.compose import (
+                    places,  # needs Hydra; who only analyses has no runs to collect
+                )
+
+                folders = [place for name in experiments for place in places(name, args.outputs)]
+            collected = collect.collect(*folders)
         except ValueError as error:
-            own = isinstance(error, results.MissingData) and not args.all
+            own = isinstance(error, tidy.MissingData) and not args.all
             hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""
             print(f"collect: {error}{hint}", file=sys.stderr)
             return 1
         for run in collected.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)
-        written = results.save(collected, args.results / name)
+        written = collect.save(collected, args.results / name)
         print(
             f"{len(collected.provenance)} runs, {len(collected.frame):,} rows: {', '.join(map(str, written))}"
         )

@@ -9,12 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bnrepro import figures, results
-from bnrepro.composed import jobs
+from bnrepro.analysis import collect, figures
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.report import format_interval
+from bnrepro.config.compose import jobs
+from bnrepro.config.refusal import one_line
 from bnrepro.progress import progress
-from bnrepro.refusal import one_line
-from bnrepro.report import format_interval
-from bnrepro.run import REFUSALS, folder_of, run
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import REFUSALS, run
 
 
 def main() -> int:
@@ -27,11 +29,11 @@ def main() -> int:
     try:
         configs = jobs(["experiment=fig1_quick", *options.overrides])
         for cfg in configs:
-            with progress(f"{cfg.variant:9s}", cfg.train.steps, len(cfg.seeds)) as update:
+            with progress(f"{cfg.variant:9s}", cfg.steps, len(cfg.seeds)) as update:
                 if run(cfg, update) == "skipped":
-                    print(f"{cfg.variant}: trained before, taken from {folder_of(cfg)}")
-        frame = results.collect(*(folder_of(cfg) for cfg in configs)).frame
-        table, picture = results.figure1_table(frame), figures.figure1(frame)
+                    print(f"{cfg.variant}: trained before, taken from {RunFolder.of(cfg).path}")
+        frame = collect.collect(*(RunFolder.of(cfg).path for cfg in configs)).frame
+        table, picture = tidy.figure1_table(frame), figures.figure1(frame)
         path = options.out or Path(configs[0].output) / "figure1.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.savefig(path, dpi=200)

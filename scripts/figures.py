@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bnrepro.figures import catalogue
+from bnrepro.analysis.figures import catalogue
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.csv"  # the published numbers
 
@@ -21,12 +21,14 @@ def main() -> int:
     )
     draw = partial(catalogue.draw, parser.parse_args().results, paper=pd.read_csv(PAPER))
     with ProcessPoolExecutor(min(len(catalogue.EXPERIMENTS), os.cpu_count() or 1)) as pool:
-        for paths, skipped in pool.map(draw, catalogue.EXPERIMENTS):
+        failures = 0
+        for paths, reason, failed in pool.map(draw, catalogue.EXPERIMENTS):
             for path in paths:
                 print(path, flush=True)
-            if skipped:
-                print(f"figures: {skipped}", file=sys.stderr)
-    return 0
+            if reason:
+                print(f"figures: {reason}", file=sys.stderr)
+            failures += failed
+    return min(failures, 1)
 
 
 if __name__ == "__main__":

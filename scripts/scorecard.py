@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from bnrepro import claims, files, report
+from bnrepro import files
+from bnrepro.analysis import claims, report
 
 
 def main() -> int:

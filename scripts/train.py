@@ -14,12 +14,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from bnrepro.composed import CONF, jobs, single, typed
-from bnrepro.config import REFERENCE_BATCH, Config
-from bnrepro.parallel import leads, processes
+from bnrepro.config import REFERENCE_BATCH, Config, MLPConfig
+from bnrepro.config.compose import CONF, jobs, single, typed
+from bnrepro.config.refusal import one_line
 from bnrepro.progress import progress
-from bnrepro.refusal import one_line
-from bnrepro.run import REFUSALS, check, folder_of, packs, run_together, state_of
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import REFUSALS, run_together
+from bnrepro.runs.sweep import check_all, packs, unfinished
+from bnrepro.training.engines.data_parallel import is_main, world_size
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to `main` whole, which says them in one line
 failures: list[Exception] = []  # of this process's jobs
@@ -41,9 +43,8 @@ def train(cfg: DictConfig) -> str:
 
 def train_pack(configs: list[Config], before: str = "") -> str:
     """Train runs that share their shapes; says which were finished before."""
-    with progress(
-        before + label(configs), configs[0].train.steps, sum(len(c.seeds) for c in configs)
-    ) as update:
+    replicas = sum(len(c.seeds) for c in configs)
+    with progress(before + label(configs), configs[0].steps, replicas) as update:
         states = run_together(configs, update)
     for config, state in zip(configs, states, strict=True):
         if state == "skipped" and len(configs) == 1:
@@ -57,7 +58,10 @@ def label(configs: list[Config]) -> str:
     words = [f"{first.experiment}/{'+'.join(dict.fromkeys(c.variant for c in configs))}"]
     if first.data.batch_size != REFERENCE_BATCH:
         words.append(f"batch {first.data.batch_size}")
-    for name, values in (("lr", [c.optim.lr for c in configs]), ("std", [c.model.init_std for c in configs])):
+    spreads = [c.model.init_std for c in configs if isinstance(c.model, MLPConfig)]
+    for name, values in (("lr", [c.optim.lr for c in configs]), ("std", spreads)):
+        if not values:
+            continue
         low, high = min(values), max(values)
         words.append(f"{name} {low:g}" if low == high else f"{name} {low:g}..{high:g}")
     return " ".join(words)
@@ -65,8 +69,7 @@ def label(configs: list[Config]) -> str:
 
 def sweep(configs: list[Config]) -> None:
     """Every job of a sweep, those that share their shapes side by side. A failure ends its own pack only."""
-    unfinished = {folder_of(cfg): cfg for cfg in configs if state_of(folder_of(cfg)) != "finished"}
-    todo = packs(list(unfinished.values()))
+    todo = packs(unfinished(configs))
     for i, pack in enumerate(todo, 1):
         try:
             train_pack(pack, f"{i}/{len(todo)} " if len(todo) > 1 else "")
@@ -75,23 +78,28 @@ def sweep(configs: list[Config]) -> None:
             print(f"{label(pack)}: failed: {one_line(error)}", file=sys.stderr)
 
 
+def state_of(cfg: Config) -> str:
+    return RunFolder.of(cfg).state(cfg.seeds)
+
+
 def closing_table(configs: list[Config], before: list[str]) -> bool:
     """Print every job's state; True if all are finished."""
     table = Table("variant", "lr", "init std", "batch", "state", "folder")
-    states = [state_of(folder_of(cfg)) for cfg in configs]
+    states = [state_of(cfg) for cfg in configs]
     for cfg, state, old in zip(configs, states, before, strict=True):
         word = "skipped (finished before)" if state == old == "finished" else state
-        row = (cfg.variant, f"{cfg.optim.lr:g}", f"{cfg.model.init_std:g}", str(cfg.data.batch_size))
-        table.add_row(*row, word, str(folder_of(cfg)))
+        spread = f"{cfg.model.init_std:g}" if isinstance(cfg.model, MLPConfig) else ""
+        row = (cfg.variant, f"{cfg.optim.lr:g}", spread, str(cfg.data.batch_size))
+        table.add_row(*row, word, str(RunFolder.of(cfg)))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     return all(state == "finished" for state in states)
 
 
 def main() -> int:
-    if processes() > 1:
-        sys.argv.append(f"train.processes={processes()}")
-        if not leads():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, process 0 speaks and judges for all
+    if world_size() > 1:
+        sys.argv.append(f"train.processes={world_size()}")
+        if not is_main():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, the main process speaks and judges for all
     flags = [a for a in sys.argv[1:] if a.startswith("-")]
     overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
@@ -103,19 +111,18 @@ def main() -> int:
                 raise failures[0]
             return 0
         configs = jobs(overrides) if multirun else [single(overrides)]
-        before = [state_of(folder_of(cfg)) for cfg in configs]
+        before = [state_of(cfg) for cfg in configs]
         if multirun:
-            for cfg in {str((cfg.data, cfg.output, cfg.train.device)): cfg for cfg in configs}.values():
-                check(cfg)
+            check_all(configs)
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
             sweep(configs) if multirun and not launched else train()
         finally:
-            finished = closing_table(configs, before) if multirun and leads() else not failures
+            finished = closing_table(configs, before) if multirun and is_main() else not failures
         if failures and not multirun:
             raise failures[0]
         if not multirun:
-            print(f"results: {folder_of(configs[0])}")
+            print(f"results: {RunFolder.of(configs[0])}")
         return 0 if finished else 1
     except KeyboardInterrupt:
         print(

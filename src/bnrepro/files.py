@@ -1,12 +1,14 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and one process at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 
 @contextmanager
@@ -38,3 +40,31 @@ def write(path: Path, content: bytes | str) -> None:
     """`content` (text as UTF-8) in a file, its folder included: see `replacing`."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+class Busy(RuntimeError):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[], None] | None = None) -> Iterator[None]:
+    """No other process is in such a block of the same `path`: an empty file, which stays.
+
+    If another is, `busy` is called and waited for; without `busy`, raises Busy at once. The kernel lets go
+    when the process ends, however it ends; a forked child neither holds the lock nor lets it go. Raises
+    OSError if the file cannot be opened.
+    """
+    # Preserved: were the file deleted, two processes could each lock a file of this name. It also rules out
+    # filelock's "soft" locks, for disks that know no others: those outlive a killed process.
+    lock = FileLock(path, preserve_lock_file=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if busy is None:
+            raise Busy(f"another process holds {path}") from None
+        busy()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from bnrepro.config import DataConfig
-from bnrepro.streams import uniform
+from bnrepro.rng import uniform
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as PIL and torchvision convert
-PURPOSE = 2000  # random numbers of other purposes have smaller ones: streams.uniform
+PURPOSE = 2000  # random numbers of other purposes have smaller ones: rng.uniform
 
 
 def augmented(rows: Tensor, key: Tensor, cfg: DataConfig) -> Tensor:

@@ -1,22 +1,20 @@
-"""Images decoded once into a file of raw uint8 pixels, which is mapped into memory: no process copies it.
+"""Images decoded once into a .npy file of uint8 pixels, which is mapped into memory: no process copies it.
 
-A finished cache is a folder <data>-<key>; one being built ends in ".part", and is taken up where it was left.
+It has a row for every image; as many as were left out (data.corrupt=skip) are unused, at its end. A finished
+cache is a folder <data>-<key>; one being built ends in ".part", and is taken up where it was left.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import mmap
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from itertools import pairwise, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnrepro import files
+from bnrepro import files, machine
 from bnrepro.config import DataConfig
 from bnrepro.data.dataset import DataError
-from bnrepro.data.decode import decode, progress, warn_once, workers
+from bnrepro.data.decode import decode, warn_once
 from bnrepro.data.source import Source, forget_archives
+from bnrepro.progress import counted
 
-FORMAT = 1  # a change of how images are decoded makes older caches others
+FORMAT = 2  # a change of how images are decoded makes older caches others
+PIXELS = "pixels.npy"
 CHUNK = 128  # images a task
 SECONDS_BETWEEN_SAVES = 5.0
 
@@ -43,10 +43,13 @@ def cached(cfg: DataConfig, sources: Sequence[Source]) -> tuple[Tensor, list[int
     place = Path(cfg.cache or os.environ.get("BNREPRO_CACHE") or "~/.cache/bnrepro").expanduser()
     folder = place / f"{cfg.name}-{_key(cfg, sources)}"
     found = _open(folder)
+
+    def waiting() -> None:
+        print(f"waiting for another process that is decoding into {folder}", flush=True)
+
     if found is None:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            with _lock(folder):
+            with files.locked(folder.with_name(folder.name + ".lock"), waiting):
                 found = _open(folder)
                 if found is None:
                     _build(cfg, sources, folder)
@@ -81,31 +84,22 @@ def _key(cfg: DataConfig, sources: Sequence[Source]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _open(folder: Path) -> tuple[Tensor, list[int]] | None:
-    """None where there is no cache, or a damaged one."""
+def _read(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The pixels, mapped, and the state; None where there is no cache, or a damaged one."""
     try:
-        state = json.loads((folder / "state.json").read_text())
-        shape = [state["done"] - len(state["skipped"]), *state["frame"]]
-        pixels, count = folder / "pixels.u8", math.prod(shape)
-        if pixels.stat().st_size != count:
-            return None
-        # shared=False maps copy on write: forked processes share the pages, none can alter the file
-        mapped = torch.from_file(str(pixels), shared=False, size=count, dtype=torch.uint8)
-        return mapped.view(shape), state["skipped"]
-    except (OSError, ValueError, KeyError, TypeError):
+        # "c" maps copy on write: forked processes share the pages, none can alter the file
+        pixels = np.load(folder / PIXELS, mmap_mode="c")
+        return pixels, json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError, EOFError):
         return None
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """The kernel lets go when the process ends, however it ends; so the lock file may stay."""
-    with open(folder.with_name(folder.name + ".lock"), "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that is decoding into {folder}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _open(folder: Path) -> tuple[Tensor, list[int]] | None:
+    found = _read(folder)
+    if found is None or found[1]["done"] != len(found[0]):
+        return None
+    pixels, skipped = found[0], found[1]["skipped"]
+    return torch.from_numpy(pixels[: len(pixels) - len(skipped)]), skipped
 
 
 def _build(cfg: DataConfig, sources: Sequence[Source], folder: Path) -> None:
@@ -114,16 +108,22 @@ def _build(cfg: DataConfig, sources: Sequence[Source], folder: Path) -> None:
         shutil.rmtree(folder)
     part = folder.with_name(folder.name + ".part")
     try:
-        part.mkdir(exist_ok=True)
-        frame = _frame(cfg, sources)
-        state = _resumed(part, frame, len(sources)) or {"done": 0, "skipped": [], "frame": frame}
-        needed = (len(sources) - state["done"]) * math.prod(frame)
+        if (found := _read(part)) is not None:
+            pixels, state = found
+            shape = pixels.shape
+        else:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            shape, state = (len(sources), *_frame(cfg, sources)), {"done": 0, "skipped": []}
+        needed = (len(sources) - state["done"]) * math.prod(shape[1:])
         free = shutil.disk_usage(part).free
         if needed > free:
             raise DataError(
                 f"decoded images take {needed / 1e9:.2f} GB, {folder.parent} has {free / 1e9:.2f} GB free: "
                 "set data.cache to another disk, or data.decode=stream"
             )
+        if found is None:
+            np.lib.format.open_memmap(part / PIXELS, "w+", np.uint8, shape)
         _fill(cfg, sources, part, state)
     except BrokenProcessPool as error:
         raise DataError(
@@ -133,6 +133,7 @@ def _build(cfg: DataConfig, sources: Sequence[Source], folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
         raise
     part.rename(folder)
+    _save(folder, state)
 
 
 def _frame(cfg: DataConfig, sources: Sequence[Source]) -> list[int]:
@@ -148,46 +149,40 @@ def _frame(cfg: DataConfig, sources: Sequence[Source]) -> list[int]:
     raise DataError(f"data={cfg.name}: none of {len(sources)} images can be decoded")
 
 
-def _resumed(part: Path, frame: list[int], count: int) -> dict[str, Any] | None:
-    try:
-        state = json.loads((part / "state.json").read_text())
-        whole = (part / "pixels.u8").stat().st_size == count * math.prod(frame)
-        return state if whole and state["frame"] == frame else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _fill(cfg: DataConfig, sources: Sequence[Source], part: Path, state: dict[str, Any]) -> None:
-    """Decode what is missing, on all cores, and close the gaps that images left out have left."""
-    frame, skipped, path = tuple(state["frame"]), state["skipped"], part / "pixels.u8"
+    """Decode what is missing, on all cores, and move the images left out to the end."""
     starts = range(state["done"], len(sources), CHUNK)
-    with open(path, "ab") as file, workers() as pool, progress(cfg.name, len(sources)) as update:
-        file.truncate(len(sources) * math.prod(frame))
-        saved = time.monotonic()
-        chunks = (sources[start : start + CHUNK] for start in starts)
-        for lost in pool.map(_decode_into, repeat(path), repeat(cfg), repeat(frame), starts, chunks):
-            skipped += lost
-            state["done"] = min(state["done"] + CHUNK, len(sources))
-            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                os.fdatasync(file.fileno())  # or a power cut could lose pixels that the state counts
-                _save(part, state)
-                saved = time.monotonic()
-            update(state["done"])
-        if skipped:
-            (part / "state.json").unlink(missing_ok=True)  # killed from here on, it starts from the beginning
-            _close_gaps(path, skipped, len(sources), math.prod(frame))
-        os.fsync(file.fileno())
-    _save(part, state)
+    chunks = (sources[start : start + CHUNK] for start in starts)
+    # Processes: opening a small JPEG takes PIL as long as decoding it, and only the latter frees the GIL. All
+    # cores, though other processes may share them: those that want the same images wait for this one.
+    pool = machine.pool(machine.cores(share=False))
+    path, saved = part / PIXELS, time.monotonic()
+    try:
+        with open(path, "r+b") as file, counted(f"decoding {cfg.name}", len(sources), "images") as update:
+            for lost in pool.map(_decode_into, repeat(path), repeat(cfg), starts, chunks):
+                state["skipped"] += lost
+                state["done"] = min(state["done"] + CHUNK, len(sources))
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                    os.fsync(file.fileno())  # or a power cut could lose pixels that the state counts
+                    _save(part, state)
+                    saved = time.monotonic()
+                update(state["done"], "")
+            if state["skipped"]:
+                _save(part, {"done": 0, "skipped": []})  # killed from here on, it starts all over
+                _close_gaps(path, set(state["skipped"]))
+            os.fsync(file.fileno())
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _save(part: Path, state: dict[str, Any]) -> None:
-    files.write(part / "state.json", json.dumps(state))
+def _save(folder: Path, state: dict[str, Any]) -> None:
+    files.write(folder / "state.json", json.dumps(state))
 
 
-def _decode_into(
-    path: Path, cfg: DataConfig, frame: tuple[int, ...], start: int, sources: Sequence[Source]
-) -> list[int]:
+def _decode_into(path: Path, cfg: DataConfig, start: int, sources: Sequence[Source]) -> list[int]:
     """Write the images from position `start` on; returns the positions of those left out."""
+    pixels = np.load(path, mmap_mode="r")
+    frame = pixels.shape[1:]
     rows, lost = np.zeros((len(sources), *frame), np.uint8), []
     for i, source in enumerate(sources):
         try:
@@ -202,17 +197,15 @@ def _decode_into(
             raise DataError(f"{source} is {sizes} pixels: set data.size to make all alike")
         rows[i] = image
     with open(path, "r+b") as file:  # written, not mapped: on a full disk that is an error, not a signal
-        file.seek(start * math.prod(frame))
+        file.seek(pixels.offset + start * math.prod(frame))
         file.write(rows.data)
     return lost
 
 
-def _close_gaps(path: Path, gaps: list[int], count: int, row: int) -> None:
-    """Remove the rows `gaps` (ascending) from a file of `count` rows of `row` bytes, in place."""
-    end = gaps[0]
-    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        for gap, following in pairwise([*gaps, count]):
-            between = following - gap - 1
-            memory.move(end * row, (gap + 1) * row, between * row)
-            end += between
-    os.truncate(path, end * row)
+def _close_gaps(path: Path, gaps: set[int]) -> None:
+    """Move the rows that are not `gaps` forward, in order."""
+    pixels = np.load(path, mmap_mode="r+")
+    for place, kept in enumerate(i for i in range(len(pixels)) if i not in gaps):
+        if place != kept:
+            pixels[place] = pixels[kept]
+    pixels.flush()

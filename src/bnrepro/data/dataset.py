@@ -15,10 +15,21 @@ from bnrepro.data.augment import augmented
 class DataError(RuntimeError):
     """Data that is missing, altered or too small; the message is one line and says what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message.encode(errors="backslashreplace").decode()
+        )  # it may name a file of any bytes
+
 
 Images: TypeAlias = (
     Any  # uint8 images by index: a tensor, in memory or mapped, or a Stream, decoded when asked
 )
+
+
+def inputs(rows: Tensor, scale: float, offset: float) -> Tensor:
+    """uint8 rows (n, 784) or (n, H, W, 3) -> (n, 784) or (n, 3, H, W), the latter channels last in memory."""
+    x = rows.float() * scale
+    return x if rows.ndim == 2 else (x + offset).permute(0, 3, 1, 2)
 
 
 @dataclass
@@ -40,6 +51,10 @@ class Dataset:
     augment: DataConfig | None = None  # how training images are varied; None: they are not
 
     @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    @property
     def flat(self) -> bool:
         return len(self.images.shape) == 2
 
@@ -54,8 +69,7 @@ class Dataset:
 
     def inputs(self, rows: Tensor) -> Tensor:
         """rows (n, 784) or (n, H, W, 3) -> (n, 784) or (n, 3, H, W), the latter channels last in memory."""
-        x = rows.to(self.labels.device).float() * self.scale
-        return x if self.flat else (x + self.offset).permute(0, 3, 1, 2)
+        return inputs(rows.to(self.device), self.scale, self.offset)
 
     def batches(self, index: Tensor, keys: Tensor) -> Tensor:
         """`batch` of K steps, index (K, m), keys (K, 2) -> (K, m, ...)."""

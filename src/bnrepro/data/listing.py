@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
-import socket
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from bnrepro.config import DataConfig
 from bnrepro.data.dataset import DataError
+from bnrepro.data.download import download
 from bnrepro.data.source import Source, members
 
 TINY_URL = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -23,7 +21,7 @@ TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 IMAGENETTE = {"160px": "imagenette2-160", "320px": "imagenette2-320", "full": "imagenette2"}
 IMAGENETTE_COUNTS = (9469, 3925)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-_TINY_TRAIN = re.compile(r"train/([^/]+)/images/[^/]+\.jpe?g", re.IGNORECASE)
+_TINY = re.compile(r"(train|val)/([^/]+)/(?:images/)?[^/.][^/]*\.jpe?g", re.IGNORECASE)
 
 
 class Listing(NamedTuple):
@@ -46,7 +44,7 @@ def tiny_imagenet(cfg: DataConfig) -> Listing:
 
         name = "tiny-imagenet-200.zip"
         get = functools.partial(download_url, TINY_URL, str(root), name, TINY_MD5)
-        _download(cfg, f"{name} (248 MB)", f"put {name} into {root}", get, [root / name])
+        download(cfg, f"{name} (248 MB)", f"put {name} into {root}", "shapes", get, [root / name])
         trees = _tiny_trees(root)
     where = " and ".join(map(str, trees))
     classes: list[str] = []
@@ -55,8 +53,11 @@ def tiny_imagenet(cfg: DataConfig) -> Listing:
     for place, files in trees.items():
         classes += _text(place, files, "wnids.txt").split()
         for name in sorted(files):
-            if found := _TINY_TRAIN.fullmatch(name):
-                train.setdefault(found[1], []).append(files[name])
+            if found := _TINY.fullmatch(name):
+                part = train if found[1].lower() == "train" else val
+                part.setdefault(found[2], []).append(files[name])
+        if not val.pop("images", None) and val:
+            continue  # somebody has moved val/images/* to val/<class>/ already
         for line in sorted(_text(place, files, "val/val_annotations.txt").splitlines()):
             name, _, rest = line.partition("\t")
             if line.strip() and f"val/images/{name}" not in files:
@@ -75,8 +76,7 @@ def _tiny_trees(root: Path) -> dict[Path, dict[str, Source]]:
     for place in (*folders, root / "tiny-imagenet" / "tiny-imagenet-200"):
         if (place / "wnids.txt").is_file():
             base = os.path.abspath(place)
-            paths = (os.path.join(at, name) for at, _, names in os.walk(base) for name in names)
-            return {place: {os.path.relpath(path, base): Source(path) for path in paths}}
+            return {place: {os.path.relpath(path, base): Source(path) for path in _files(base)}}
     for place in folders:
         whole = place / "tiny-imagenet-200.zip"
         if archives := [whole] if whole.is_file() else sorted(place.glob("tiny-imagenet*.zip")):
@@ -106,7 +106,7 @@ def imagenette(cfg: DataConfig) -> Listing:
 
         archive = root / f"{folder.name}.tgz"
         get = functools.partial(Imagenette, str(root), "train", version, download=True)
-        _download(cfg, archive.name, f"put {archive.name} into {root}", get, [archive, folder])
+        download(cfg, archive.name, f"put {archive.name} into {root}", "shapes", get, [archive, folder])
     whole = _tree(replace(cfg, num_classes=0), folder, [])
     if (len(whole.train), len(whole.val)) != IMAGENETTE_COUNTS:
         raise DataError(f"{folder} is incomplete; delete it to unpack or download it again")
@@ -132,19 +132,30 @@ def _tree(cfg: DataConfig, root: Path, classes: list[str]) -> Listing:
     for part in parts:
         if not part.is_dir():
             raise DataError(f"data={cfg.name}: no folder {part}; set data.root or BNREPRO_DATA")
-    classes = classes or sorted({e.name for part in parts for e in os.scandir(part) if e.is_dir()})
+    entries = (entry for part in parts for entry in os.scandir(part))
+    classes = classes or sorted({e.name for e in entries if e.is_dir() and e.name[0] != "."})
     chosen = _chosen(cfg, classes, str(root))
     train, val = ({name: _images(part / name) for name in chosen} for part in parts)
     return _listing(train, val, chosen, str(root))
 
 
 def _images(folder: Path) -> list[Source]:
-    return [
-        Source(os.path.join(at, name))
-        for at, _, names in sorted(os.walk(os.path.abspath(folder), followlinks=True))
-        for name in sorted(names)
-        if name.lower().endswith(EXTENSIONS)
-    ]
+    return [Source(path) for path in _files(os.path.abspath(folder)) if path.lower().endswith(EXTENSIONS)]
+
+
+def _files(folder: str) -> list[str]:
+    """The regular files below it, none hidden, each folder once, whatever links lead back to it."""
+    found: list[tuple[str, str]] = []
+    seen = {str(parent) for parent in Path(os.path.realpath(folder)).parents}
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        folders[:] = [] if real in seen else sorted(name for name in folders if name[0] != ".")
+        if real not in seen:
+            found += [(at, name) for name in names if name[0] != "."]
+        seen.add(real)
+    paths = [os.path.join(*pair) for pair in sorted(found)]
+    # a link to nothing stays: it is refused where it is read, not left out in silence
+    return [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
 
 
 def _chosen(cfg: DataConfig, classes: list[str], where: str) -> list[str]:
@@ -169,27 +180,3 @@ def _listing(
         [(source, i) for i, name in numbered for source in val[name]],
         classes,
     )
-
-
-def _download(cfg: DataConfig, what: str, remedy: str, get: Callable[[], object], leaves: list[Path]) -> None:
-    """Run `get`; if it fails, remove those of `leaves` that were not there before, and raise DataError."""
-    root = Path(cfg.root)
-    print(f"data={cfg.name}: not found in {root}, downloading {what} with torchvision", flush=True)
-    new = [path for path in (*leaves, root) if not path.exists()]
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10)
-    try:
-        get()
-        new = []
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"data={cfg.name}: cannot download it here; {remedy}, set data.root or BNREPRO_DATA to a folder "
-            "that has it, or use data=shapes"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-        for path in new:
-            if path.is_dir() and (path != root or not any(root.iterdir())):
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.is_file():
-                path.unlink()

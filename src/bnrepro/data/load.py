@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bnrepro.config import IMAGES, SMALLEST, DataConfig, ModelConfig
+from bnrepro.config import IMAGES, SMALLEST, DataConfig, InceptionConfig, ModelConfig
 from bnrepro.data.dataset import DataError, Dataset, Images
 from bnrepro.data.mnist import mnist, mnist5k
-from bnrepro.streams import generator
+from bnrepro.rng import generator
 
 BINARY_ABOVE = 127
 
@@ -26,16 +25,19 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
 
         data = _colour(load_images(cfg), cfg)
     else:
-        tensors = mnist5k() if cfg.name == "mnist5k" else mnist(Path(cfg.root))
+        tensors = mnist5k() if cfg.name == "mnist5k" else mnist(cfg)
         data = Dataset(*tensors, scale=1 / 255, split="test")
     data = _subsets(data, cfg)
     if cfg.batch_size > len(data.labels):
         raise DataError(
             f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"
         )
-    if model is not None and not data.flat and (least := SMALLEST[model.stem]) > min(data.shape[:2]):
-        size = "x".join(map(str, data.shape[:2]))
-        raise DataError(f"images of {size} are too small for model.stem={model.stem}: set data.size={least}")
+    if isinstance(model, InceptionConfig) and not data.flat:
+        least, size = SMALLEST[model.stem], "x".join(map(str, data.shape[:2]))
+        if least > min(data.shape[:2]):
+            raise DataError(
+                f"images of {size} are too small for model.stem={model.stem}: set data.size={least}"
+            )
     if not data.flat and cfg.crop >= min(data.shape[:2]):
         raise DataError(f"data.crop={cfg.crop}: must be below the images' {min(data.shape[:2])} pixels")
     if data.flat and cfg.binarize:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
-import socket
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bnrepro.config import DataConfig
 from bnrepro.data.dataset import DataError
+from bnrepro.data.download import download
 
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -36,10 +38,15 @@ def mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[~test], labels[~test], images[test], labels[test]
 
 
-def mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    raw = root / "MNIST" / "raw"
-    if not all((raw / name).is_file() for name in FILES):
-        _download(root, raw)
+def mnist(cfg: DataConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images (n, 784) uint8 and labels (n,) int64 of training, then of test. Raises DataError."""
+    raw = Path(cfg.root) / "MNIST" / "raw"
+    if missing := [name for name in FILES if not (raw / name).is_file()]:
+        from torchvision.datasets import MNIST
+
+        get = functools.partial(MNIST, cfg.root, download=True)
+        remedy = f"put {', '.join(missing)} into {raw}"
+        download(cfg, "12 MB", remedy, "mnist5k", get, [raw.parent, raw])
     for name, md5 in FILES.items():
         if hashlib.md5((raw / name).read_bytes()).hexdigest() != md5:
             raise DataError(
@@ -52,25 +59,3 @@ def mnist(root: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         parts.append(read_image_file(str(raw / f"{part}-images-idx3-ubyte")).view(-1, 784))
         parts.append(read_label_file(str(raw / f"{part}-labels-idx1-ubyte")).long())
     return parts[0], parts[1], parts[2], parts[3]
-
-
-def _download(root: Path, raw: Path) -> None:
-    from torchvision.datasets import MNIST
-
-    print(f"data=mnist: not found in {raw}, downloading 12 MB with torchvision", flush=True)
-    missing = ", ".join(name for name in FILES if not (raw / name).is_file())
-    made = [folder for folder in (raw, raw.parent, root) if not folder.exists()]
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(10)
-    try:
-        MNIST(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        for folder in made:  # leave nothing behind that was not there
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise DataError(
-            f"data=mnist: cannot download it here; put {missing} into {raw}, set data.root or BNREPRO_DATA "
-            "to a folder that has MNIST/raw, or use data=mnist5k"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from bnrepro.streams import generator
+from bnrepro.rng import generator
 
 
 def batch_indices(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnrepro.config import DataConfig
 from bnrepro.data.dataset import DataError
-from bnrepro.streams import generator
+from bnrepro.rng import generator
 
 KINDS = ("disc", "ring", "triangle", "square", "frame", "cross", "bar", "star", "half", "crescent")
 PER_CLASS = {"train": 200, "val": 50}

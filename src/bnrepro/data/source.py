@@ -22,7 +22,8 @@ class Source(NamedTuple):
     stamp: str = ""  # of a member: its CRC-32 and size
 
     def __str__(self) -> str:
-        return f"{self.archive}:{self.path}" if self.archive else self.path
+        name = f"{self.archive}:{self.path}" if self.archive else self.path
+        return os.fsencode(name).decode(errors="backslashreplace")  # a name on disk may be any bytes
 
     def read(self) -> bytes:
         """Raises OSError or zipfile.BadZipFile."""

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnrepro import machine
 from bnrepro.data.dataset import DataError
-from bnrepro.data.decode import cores, decode, warn_once
+from bnrepro.data.decode import decode, warn_once
 from bnrepro.data.source import Source
 
 
 @functools.cache
 def _threads(process: int) -> ThreadPoolExecutor:
     """A pool of each process's own: threads do not survive a fork."""
-    return ThreadPoolExecutor(cores(), "decode")
+    return ThreadPoolExecutor(machine.cores(), "decode")
 
 
 class Stream:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
-from bnrepro.config import ModelConfig
+from bnrepro.config import InceptionConfig
 from bnrepro.models.mlp import ACTIVATIONS
 from bnrepro.models.normalization import normalization
-from bnrepro.streams import generator, keep_mask
+from bnrepro.rng import generator, keep_mask
 
 
-class Block(NamedTuple):
+class BlockSpec(NamedTuple):
     """A row of Figure 5: numbers of maps; 0: no such branch, or no projection after pooling."""
 
     stride: int
@@ -32,24 +32,24 @@ class Block(NamedTuple):
 # The printed table gives the outputs of 4c and 4d as 576 maps and of 4e as 1024, but their filters add up to
 # 608, 608 and 1056; nor do the text's 13.6 million parameters follow from it: tests/test_inception.py.
 FIGURE5 = {
-    "3a": Block(1, 64, 64, 64, 64, 96, "avg", 32),
-    "3b": Block(1, 64, 64, 96, 64, 96, "avg", 64),
-    "3c": Block(2, 0, 128, 160, 64, 96, "max", 0),
-    "4a": Block(1, 224, 64, 96, 96, 128, "avg", 128),
-    "4b": Block(1, 192, 96, 128, 96, 128, "avg", 128),
-    "4c": Block(1, 160, 128, 160, 128, 160, "avg", 128),
-    "4d": Block(1, 96, 128, 192, 160, 192, "avg", 128),
-    "4e": Block(2, 0, 128, 192, 192, 256, "max", 0),
-    "5a": Block(1, 352, 192, 320, 160, 224, "avg", 128),
-    "5b": Block(1, 352, 192, 320, 192, 224, "max", 128),
+    "3a": BlockSpec(1, 64, 64, 64, 64, 96, "avg", 32),
+    "3b": BlockSpec(1, 64, 64, 96, 64, 96, "avg", 64),
+    "3c": BlockSpec(2, 0, 128, 160, 64, 96, "max", 0),
+    "4a": BlockSpec(1, 224, 64, 96, 96, 128, "avg", 128),
+    "4b": BlockSpec(1, 192, 96, 128, 96, 128, "avg", 128),
+    "4c": BlockSpec(1, 160, 128, 160, 128, 160, "avg", 128),
+    "4d": BlockSpec(1, 96, 128, 192, 160, 192, "avg", 128),
+    "4e": BlockSpec(2, 0, 128, 192, 192, 256, "max", 0),
+    "5a": BlockSpec(1, 352, 192, 320, 160, 224, "avg", 128),
+    "5b": BlockSpec(1, 352, 192, 320, 192, 224, "max", 128),
 }
 DEPTHWISE = 8  # maps per colour of a separable first convolution
 
 
-class Unit(nn.Module):
+class ConvNormAct(nn.Module):
     """g(BN(W * x)) or g(W * x + b): x (N, in, H, W) -> input and output of g, (N, out, H', W')."""
 
-    def __init__(self, cfg: ModelConfig, maps: tuple[int, int], size: int, stride: int = 1, at: int = 0):
+    def __init__(self, cfg: InceptionConfig, maps: tuple[int, int], size: int, stride: int = 1, at: int = 0):
         super().__init__()
         self.at = at  # height and width of the output, where BN takes statistics for every location
         bias = cfg.norm == "none" if cfg.bias == "auto" else cfg.bias == "on"
@@ -68,10 +68,10 @@ class Unit(nn.Module):
         return self.norm(x.flatten(1)).view(x.shape) if self.at else self.norm(x)
 
 
-class Module(nn.Module):
+class InceptionBlock(nn.Module):
     """One block of Figure 5: branches side by side, their maps concatenated."""
 
-    def __init__(self, cfg: ModelConfig, maps: int, block: Block, at: int) -> None:
+    def __init__(self, cfg: InceptionConfig, maps: int, block: BlockSpec, at: int) -> None:
         super().__init__()
         self.stride, self.pool = block.stride, block.pool
         one, r3, three, rd3, double3, project = (
@@ -80,18 +80,18 @@ class Module(nn.Module):
         )
         last = at // block.stride if cfg.per_activation else 0  # only asked for where stride is 1
         before = at if cfg.per_activation else 0
-        self.one = Unit(cfg, (maps, one), 1, at=last) if one else None
+        self.one = ConvNormAct(cfg, (maps, one), 1, at=last) if one else None
         self.three = nn.ModuleList(
-            [Unit(cfg, (maps, r3), 1, at=before), Unit(cfg, (r3, three), 3, block.stride, last)]
+            [ConvNormAct(cfg, (maps, r3), 1, at=before), ConvNormAct(cfg, (r3, three), 3, block.stride, last)]
         )
         self.double3 = nn.ModuleList(
             [
-                Unit(cfg, (maps, rd3), 1, at=before),
-                Unit(cfg, (rd3, double3), 3, at=before),
-                Unit(cfg, (double3, double3), 3, block.stride, last),
+                ConvNormAct(cfg, (maps, rd3), 1, at=before),
+                ConvNormAct(cfg, (rd3, double3), 3, at=before),
+                ConvNormAct(cfg, (double3, double3), 3, block.stride, last),
             ]
         )
-        self.project = Unit(cfg, (maps, project), 1, at=last) if project else None
+        self.project = ConvNormAct(cfg, (maps, project), 1, at=last) if project else None
         self.maps = one + three + double3 + (project or maps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,27 +119,30 @@ class Inception(nn.Module):
     Kernels are drawn from N(0, (cfg.init_scale * s)^2) in the order of the modules, s^2 = 2 / fan_in for ReLU
     and 1 / fan_in else (He et al. 2015, arXiv:1502.01852), biases are zero. The paper does not state them.
 
-    forward: x (N, 3, H, W), key (2,) int64 (seed, step) for dropout before the classifier, drop () its rate
-    where it is not the configured one -> logits (N, classes) and taps (N, maps, H', W'), inputs of one
+    forward: x (N, 3, H, W), key (2,) int64 (seed, step) for dropout before the classifier,
+    dropout_rate () where it is not the configured one -> logits (N, classes) and taps (N, maps, H', W'), inputs of one
     nonlinearity of each block: {"conv1": ..., "conv2": ..., "3a": ..., ..., "5b": ...}.
     """
 
-    def __init__(self, cfg: ModelConfig, size: int = 224, classes: int = 1000) -> None:
+    def __init__(self, cfg: InceptionConfig, size: int = 224, classes: int = 1000) -> None:
         super().__init__()
         per_map = _without_locations(cfg)
         c1, reduced, c2 = (width(n, cfg) for n in (64, 64, 192))
         large = cfg.stem == "imagenet"
-        self.conv1 = Unit(per_map, (3, c1), 7 if large else 5, 2 if large else 1)
+        self.conv1 = ConvNormAct(per_map, (3, c1), 7 if large else 5, 2 if large else 1)
         if cfg.separable:
             size7, stride = (7, 2) if large else (5, 1)
             bias = self.conv1.conv.bias is not None
             spread = nn.Conv2d(3, 3 * DEPTHWISE, size7, stride, size7 // 2, groups=3, bias=False)
             self.conv1.conv = nn.Sequential(spread, nn.Conv2d(3 * DEPTHWISE, c1, 1, bias=bias))
-        self.reduce2, self.conv2 = Unit(per_map, (c1, reduced), 1), Unit(per_map, (reduced, c2), 3)
+        self.reduce2, self.conv2 = (
+            ConvNormAct(per_map, (c1, reduced), 1),
+            ConvNormAct(per_map, (reduced, c2), 3),
+        )
         at = math.ceil(math.ceil((math.ceil(size / 2) if large else size) / 2) / 2)
         self.blocks, maps = nn.ModuleDict(), c2
         for name, row in FIGURE5.items():
-            block = Module(cfg if name == "5b" else per_map, maps, row, at)
+            block = InceptionBlock(cfg if name == "5b" else per_map, maps, row, at)
             self.blocks[name], maps, at = block, block.maps, math.ceil(at / row.stride)
         self.classifier = nn.Linear(maps, classes)
         self.lrn = local_response_norm if cfg.lrn else nn.Identity()
@@ -150,7 +153,7 @@ class Inception(nn.Module):
         """Of every tap the weights behind it, (maps, fan in)."""
         units = {"conv1": self.conv1, "conv2": self.conv2}
         for name, block in self.blocks.items():
-            units[name] = cast(Unit, cast(Module, block).double3[-1])
+            units[name] = cast(ConvNormAct, cast(InceptionBlock, block).double3[-1])
         kernels = {name: [p for p in unit.conv.parameters() if p.ndim == 4] for name, unit in units.items()}
         return {name: each[-1].flatten(1) for name, each in kernels.items()}
 
@@ -169,7 +172,7 @@ class Inception(nn.Module):
         return self
 
     def forward(
-        self, x: Tensor, key: Tensor | None = None, drop: float | Tensor | None = None
+        self, x: Tensor, key: Tensor | None = None, dropout_rate: float | Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         taps = {}
         taps["conv1"], x = self.conv1(x)
@@ -181,8 +184,8 @@ class Inception(nn.Module):
         x = x.mean((2, 3))
         if self.training and self.dropout:
             assert key is not None, "dropout in training needs its key (seed, step)"
-            drop = self.dropout if drop is None else drop
-            x = x * keep_mask(key, 0, x.shape, drop) / (1 - drop)
+            dropout_rate = self.dropout if dropout_rate is None else dropout_rate
+            x = x * keep_mask(key, 0, x.shape, dropout_rate) / (1 - dropout_rate)
         return self.classifier(x), taps
 
 
@@ -198,10 +201,10 @@ def local_response_norm(x: Tensor, size: int = 5, alpha: float = 1e-4) -> Tensor
     return x * (root * root.sqrt())
 
 
-def width(maps: int, cfg: ModelConfig) -> int:
+def width(maps: int, cfg: InceptionConfig) -> int:
     """Maps of a layer that has `maps` at multiplier 1: a multiple of 4, at least 4 (0 stays 0)."""
     return max(4, round(maps * cfg.multiplier / 4) * 4) if maps else 0
 
 
-def _without_locations(cfg: ModelConfig) -> ModelConfig:
+def _without_locations(cfg: InceptionConfig) -> InceptionConfig:
     return replace(cfg, per_activation=False)

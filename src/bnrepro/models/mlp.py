@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from bnrepro.config import ModelConfig
+from bnrepro.config import MLPConfig
 from bnrepro.models.normalization import normalization
-from bnrepro.streams import generator, keep_mask, uniform
+from bnrepro.rng import generator, keep_mask, uniform
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
 
@@ -23,12 +23,12 @@ class MLP(nn.Module):
     Where BN follows the weights directly, beta takes the bias's place (section 3.2). Weights are drawn from
     N(0, init_std^2) in layer order, biases are zero: a seed gives every variant the same weights.
 
-    forward: x (N, in_features), key (2,) int64 (seed, step) for dropout and injected noise, drop () the
-    dropout rate where it is not the configured one -> logits (N, classes) and taps, the input of each
+    forward: x (N, in_features), key (2,) int64 (seed, step) for dropout and injected noise, dropout_rate ()
+    where it is not the configured one -> logits (N, classes) and taps, the input of each
     nonlinearity by layer name: {"hidden1": (N, width), ...}.
     """
 
-    def __init__(self, cfg: ModelConfig, in_features: int = 784, classes: int = 10) -> None:
+    def __init__(self, cfg: MLPConfig, in_features: int = 784, classes: int = 10) -> None:
         super().__init__()
         widths = [in_features] + [cfg.width] * cfg.depth
         bias = cfg.norm in ("none", "weight") or cfg.placement == "after" or not cfg.affine
@@ -65,11 +65,16 @@ class MLP(nn.Module):
         return self
 
     def layer(
-        self, i: int, x: Tensor, key: Tensor | None = None, drop: float | Tensor | None = None
+        self, i: int, x: Tensor, key: Tensor | None = None, dropout_rate: float | Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Hidden layer i (from 0): x (N, in) -> u, the nonlinearity's input, and h, the layer's output."""
-        linear, norm = self.hidden[i], self.norms[i]
-        u = linear(x)
+        return self.activated(i, self.hidden[i](x), key, dropout_rate)
+
+    def activated(
+        self, i: int, mapped: Tensor, key: Tensor | None = None, dropout_rate: float | Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`layer` from mapped = Wx + b on."""
+        norm, u = self.norms[i], mapped
         if self.normalized_first:
             u = norm(u)
         if self.training and self.noise and key is not None:
@@ -79,16 +84,16 @@ class MLP(nn.Module):
             h = norm(h)
         if self.training and self.dropout:
             assert key is not None, "dropout in training needs its key (seed, step)"
-            drop = self.dropout if drop is None else drop
-            h = h * keep_mask(key, i, h.shape, drop) / (1 - drop)
+            dropout_rate = self.dropout if dropout_rate is None else dropout_rate
+            h = h * keep_mask(key, i, h.shape, dropout_rate) / (1 - dropout_rate)
         return u, h
 
     def forward(
-        self, x: Tensor, key: Tensor | None = None, drop: float | Tensor | None = None
+        self, x: Tensor, key: Tensor | None = None, dropout_rate: float | Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         taps = {}
         for i in range(len(self.hidden)):
-            taps[f"hidden{i + 1}"], x = self.layer(i, x, key, drop)
+            taps[f"hidden{i + 1}"], x = self.layer(i, x, key, dropout_rate)
         return self.classifier(x), taps
 
 

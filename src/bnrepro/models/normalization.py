@@ -6,10 +6,10 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from bnrepro.config import ModelConfig
+from bnrepro.config import InceptionConfig, MLPConfig, ModelConfig
 from bnrepro.norm import BatchNorm, BatchNormTransform, moments, over_batch, per_feature, widen
 
-GROUPS = 10  # of 10 units each at the default width
+GROUPS = 10  # at most: of 10 units each at the default width
 
 
 class BatchRenorm(BatchNorm):
@@ -101,23 +101,27 @@ def normalization(cfg: ModelConfig, features: int, spatial: bool = False) -> nn.
 
     Weight normalization sits on the weights: `MLP`.
     """
+    eps, momentum = cfg.eps, cfg.bn_momentum
     match cfg.norm:
-        case "bn" if cfg.native and spatial:
-            return nn.BatchNorm2d(features, cfg.eps, cfg.bn_momentum)
+        case "bn" if spatial and isinstance(cfg, InceptionConfig) and cfg.native:
+            return nn.BatchNorm2d(features, eps, momentum, cfg.affine)
         case "bn" if cfg.sync:
-            return SyncBatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
+            return SyncBatchNorm(features, eps, momentum, cfg.affine)
         case "bn":
-            return BatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.affine)
+            return BatchNorm(features, eps, momentum, cfg.affine)
         case "torch":
             torchs = nn.BatchNorm2d if spatial else nn.BatchNorm1d
-            return torchs(features, cfg.eps, cfg.bn_momentum)
+            return torchs(features, eps, momentum)
         case "renorm":
-            return BatchRenorm(features, cfg.eps, cfg.bn_momentum, cfg.r_max, cfg.d_max)
+            assert isinstance(cfg, MLPConfig)
+            return BatchRenorm(features, eps, momentum, cfg.r_max, cfg.d_max)
         case "ghost":
-            return GhostBatchNorm(features, cfg.eps, cfg.bn_momentum, cfg.ghost_size)
+            assert isinstance(cfg, MLPConfig)
+            return GhostBatchNorm(features, eps, momentum, cfg.ghost_size)
         case "group":
-            return nn.GroupNorm(GROUPS if features % GROUPS == 0 else 1, features, cfg.eps)
+            groups = next(g for g in range(GROUPS, 0, -1) if features % g == 0)
+            return nn.GroupNorm(groups, features, eps)
         case "layer":
-            return nn.LayerNorm(features, cfg.eps)
+            return nn.LayerNorm(features, eps)
         case _:
             return nn.Identity()

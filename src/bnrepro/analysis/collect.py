@@ -1,0 +1,111 @@
+"""Finished runs on disk -> one tidy frame with its provenance: the only way from outputs/ into results/."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bnrepro import files
+from bnrepro.config.schema import is_how
+from bnrepro.measure.metrics import Undeclared, declared
+from bnrepro.runs.folder import RunFolder
+
+KEYS = ["experiment", "variant", "seed", "step", "name", "value"]
+
+
+class MissingData(ValueError):
+    """The run, file or rows that a table, figure or claim needs are not there (yet)."""
+
+
+class Collected(NamedTuple):
+    frame: pd.DataFrame
+    provenance: list[dict[str, Any]]  # one entry per finished run: run, config, provenance
+    unfinished: list[str]  # "fig1_mnist/bn/lr0.1-1a2b (interrupted)": skipped
+
+
+def collect(*runs_dirs: Path) -> Collected:
+    """All finished runs below the folders `runs_dirs` (outputs/<experiment>) as one tidy frame.
+
+    Raises MissingData if no run is finished, and ValueError naming the place for an undeclared name, an
+    unreadable table, or two runs with the same hyperparameters and seed.
+    """
+    tables, provenance, unfinished = [], [], []
+    for run in (run for folder in runs_dirs for run in RunFolder.below(folder)):
+        state, finished, details = _status(run)
+        if state != "finished":
+            unfinished.append(f"{run.name} ({state})")
+        if state != "finished" and not finished:
+            continue
+        config = _read_config(run.config)
+        settings = {key: value for key, value in config.items() if _is_hyperparameter(key)}
+        identity = {"experiment": config["experiment"], "variant": config["variant"]}
+        table = _read_table(run.table)
+        if finished is not None:  # seeds that are still in training stay out
+            table = table[table["seed"].isin(finished)]
+        tables.append(table.assign(**identity, **settings, _run=run.name))
+        seeds = sorted(map(int, table["seed"].unique()))
+        provenance.append(
+            {"run": run.name, **identity, "seeds": seeds, "config": settings, "provenance": details}
+        )
+    if not tables:
+        skipped = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
+        raise MissingData(f"no finished run in {' or '.join(map(str, runs_dirs))}{skipped}")
+    frame = pd.concat(tables, ignore_index=True)
+    settings = sorted(set(frame.columns) - {*KEYS, "_run"})
+    twice = frame.duplicated([*KEYS[:-1], *settings], keep=False)
+    if twice.any():
+        runs = ", ".join(frame.loc[twice, "_run"].unique())
+        raise ValueError(f"the same hyperparameters, seed and step twice, in {runs}")
+    return Collected(frame[KEYS + settings], provenance, unfinished)
+
+
+def _status(run: RunFolder) -> tuple[str, list[int] | None, dict[str, Any]]:
+    """State, finished seeds (None: the folder does not tell seeds apart), provenance."""
+    try:
+        status = run.status()
+        return status["state"], status.get("seeds"), status.get("provenance", {})
+    except (OSError, ValueError, KeyError):
+        return "no readable run.json", None, {}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The nested YAML file as {'optim.lr': 0.1, ...}; a list becomes its JSON text."""
+    import yaml  # only collecting needs it; tables, figures and claims run without
+
+    flat = pd.json_normalize(yaml.safe_load(path.read_text()), sep=".").to_dict("records")[0]
+    return {str(k): json.dumps(v) if isinstance(v, list | dict) else v for k, v in flat.items()}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    types: Any = {"seed": "int64", "step": "int64", "name": "str", "value": "str"}
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable table ({str(error).strip()})") from None
+    if list(table.columns) != list(types):
+        raise ValueError(f"{path}: the header is not {','.join(types)}")
+    try:  # Python's own float: exact for what repr() wrote, which pandas' parser does not promise
+        table["value"] = [float(value) for value in table["value"]]
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable table ({error})") from None
+    for name in table["name"].unique():
+        try:
+            declared(str(name))
+        except Undeclared as error:
+            raise ValueError(f"{path}: {error}") from None
+    return table
+
+
+def _is_hyperparameter(key: str) -> bool:
+    """Of a flat configuration: neither how the run was carried out, nor what has a column of its own."""
+    return key not in ("experiment", "variant", "seeds") and not is_how(key) and not key.startswith("hydra")
+
+
+def save(collected: Collected, stem: Path) -> list[Path]:
+    """Writes <stem>.parquet and <stem>.json (provenance), each whole or not at all; returns their paths."""
+    table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")
+    with files.replacing(table) as file:
+        collected.frame.to_parquet(file, index=False, compression="zstd")
+    files.write(notes, json.dumps(collected.provenance, indent=1) + "\n")
+    return [table, notes]

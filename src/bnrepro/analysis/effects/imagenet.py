@@ -1,0 +1,228 @@
+"""Inception and its batch-normalized variants: Figures 2 and 3, and the seven changes of section 4.2.1.
+
+The target is Inception's own highest accuracy, for each seed its own. A run that never gets there is kept as
+infinitely slow; one that diverged counts as chance. Arms are compared on the seeds that both have.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis import statistics
+from bnrepro.analysis.effects.runs import last
+from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.report import format_interval
+from bnrepro.analysis.statistics import Interval
+
+BASELINE = "inception"
+NETS = {  # the paper's names, in the order of its Figure 3
+    "inception": "Inception",
+    "bn_baseline": "BN-Baseline",
+    "bn_x5": "BN-x5",
+    "bn_x30": "BN-x30",
+    "bn_x5_sigmoid": "BN-x5-Sigmoid",
+    "inception_x5": "Inception-x5",
+    "inception_sigmoid": "Inception-Sigmoid",
+}
+CHANGES = {  # section 4.2.1, in its order: variants add_<key> and less_<key>
+    "rate": "5 times the learning rate",
+    "nodropout": "no dropout",
+    "l2": "L2 weight / 5",
+    "decay": "rate decays 6 times faster",
+    "nolrn": "no local response normalization",
+    "shuffle": "thorough shuffling",
+    "distort": "less photometric distortion",
+}
+DIRECTIONS = {"add": "BN-Baseline with - without", "less": "BN-x5 with - without"}
+CLASSES = {"imagenette": 10, "tiny_imagenet": 200, "shapes": 10, "mnist": 10, "mnist5k": 10}  # all of them
+LOWER = 0.95  # a second, lower target: a noisy curve is at its highest late, wherever it levelled off
+
+
+def nets(frame: pd.DataFrame) -> list[str]:
+    return [variant for variant in NETS if (frame["variant"] == variant).any()]
+
+
+def chance(frame: pd.DataFrame) -> float:
+    """1 / number of classes: data.classes, else data.num_classes, whose 0 stands for all that the set has.
+
+    Raises MissingData where that is not known: a folder of images may have any number.
+    """
+    run = frame.iloc[0]
+    name = run.get("data.name", "the data")
+    count = run.get("data.classes", 0) or run.get("data.num_classes", 0) or CLASSES.get(name, 0)
+    if not count:
+        raise MissingData(f"how many classes {name} has is not known: data.num_classes must be set")
+    return 1 / float(count)
+
+
+def highest(frame: pd.DataFrame) -> pd.Series:
+    """The highest accuracy after step 0 (BN: moving averages), by (variant, seed)."""
+    curve = tidy.curves(frame, tidy.accuracy_name(frame))
+    return curve.loc[curve.index > 0].max().fillna(chance(frame))
+
+
+def final(frame: pd.DataFrame, what: str = "accuracy") -> pd.Series:
+    """accuracy or top5 at the last step, by (variant, seed), BN with population statistics (Algorithm 2).
+
+    A net without BN has none, and one evaluation. A BN run without them has no number, unless no run of its
+    variant has them: then the moving averages stand in.
+    """
+    name = f"{tidy.accuracy_name(frame).split('/')[0]}/{what}"
+    floor = chance(frame) if what == "accuracy" else min(5 * chance(frame), 1.0)
+    found = last(frame, name, [], floor)
+    if not (frame["name"] == f"{name}_population").any():
+        return found
+    exact = last(frame, f"{name}_population", [], None).reindex(found.index)
+    measured = exact.notna().groupby("variant").transform("any")
+    lost = frame[frame["name"] == "diverged_at"].set_index(["variant", "seed"]).index
+    return exact.where(measured, found).mask(found.index.isin(lost), floor)
+
+
+def target(frame: pd.DataFrame) -> pd.Series:
+    """Inception's highest accuracy, by seed."""
+    top = highest(frame)
+    if BASELINE not in top.index.get_level_values("variant"):
+        raise MissingData(f"no variant named {BASELINE}: its best accuracy is the target")
+    return top[BASELINE]
+
+
+def steps(frame: pd.DataFrame, share: float = 1.0) -> pd.DataFrame:
+    """Steps to `share` of the target. Index: variant, seed; columns as tidy.steps_to."""
+    goal = share * target(frame)
+    return tidy.steps_to(frame[frame["seed"].isin(goal.index)], goal).set_index(["variant", "seed"])
+
+
+def compared(
+    values: pd.Series, one: str, other: str, statistic: Callable = np.mean, combine: Callable = np.subtract
+) -> Interval:
+    """`statistic` of combine(one, other) over the seeds both variants have; values by (variant, seed)."""
+    if absent := [v for v in (one, other) if v not in values.index.get_level_values("variant")]:
+        raise MissingData(f"no variant named {' or '.join(absent)}")
+    a, b = values[one].align(values[other], join="inner")
+    return statistics.paired_bootstrap(a, b, statistic, combine=combine)
+
+
+def steps_ratio(frame: pd.DataFrame, one: str, other: str = BASELINE, share: float = 1.0) -> Interval:
+    """Median over seeds of (steps of `one` / steps of `other`) to `share` of the target."""
+    return compared(steps(frame, share)["steps"], one, other, np.median, np.divide)
+
+
+def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The paper's Figure 3 and more: quantity, net, paper, unit, value, low, high, n, censored.
+
+    Medians over seeds of steps and of their paired ratios, means of accuracies. `paper`: results/paper.csv.
+    """
+    published = {} if paper is None else paper.set_index(["variant", "quantity"])["value"].to_dict()
+    published |= {
+        (variant, "ratio"): value / published[BASELINE, "steps_to_target"]
+        for (variant, quantity), value in list(published.items())
+        if quantity == "steps_to_target" and variant != BASELINE
+    }
+    variants, rows = nets(frame), []
+
+    def add(
+        quantity: str, unit: str, key: str, found: dict[str, Interval], never: dict | None = None
+    ) -> None:
+        for variant, interval in found.items():
+            said = format_interval(unit, published.get((variant, key), np.nan))
+            rows.append((quantity, NETS[variant], said, unit, *interval, int((never or {}).get(variant, 0))))
+
+    seeds = frame.groupby("variant")["seed"].nunique()
+    rates = frame.groupby("variant")[["optim.lr", "optim.lr_scale"]].first().prod(axis=1)
+    rate = {v: Interval(rates[v], np.nan, np.nan, seeds[v]) for v in variants}
+    add("initial rate", "number", "initial_rate", rate)
+    needed = steps(frame)
+    never = needed["censored"].groupby("variant").sum().to_dict()
+    found = {v: statistics.bootstrap(needed.loc[v, "steps"], np.median) for v in variants if v in never}
+    add("steps to Inception's best", "steps", "steps_to_target", found, never)
+    others = [v for v in found if v != BASELINE]
+    add("the same / Inception's", "ratio", "ratio", {v: steps_ratio(frame, v) for v in others}, never)
+    lower = {v: steps_ratio(frame, v, share=LOWER) for v in others}
+    never = steps(frame, LOWER)["censored"].groupby("variant").sum().to_dict()
+    add(f"steps to {LOWER:.0%} of it / Inception's", "ratio", "", lower, never)
+    name = tidy.accuracy_name(frame)
+    values = {
+        ("highest accuracy", "highest_accuracy"): highest(frame),
+        ("final accuracy (moving averages in BN)", ""): last(frame, name, [], chance(frame)),
+        ("final accuracy (population statistics in BN)", ""): final(frame),
+    }
+    if (frame["name"] == name.replace("accuracy", "top5")).any():
+        values["final top-5 accuracy (population statistics in BN)", ""] = final(frame, "top5")
+    for (quantity, key), each in values.items():
+        add(quantity, "accuracy", key, {v: statistics.bootstrap(each[v]) for v in variants})
+    lost = frame[frame["name"] == "diverged_at"].groupby("variant")["seed"].nunique()
+    share = {v: Interval(lost.get(v, 0) / seeds[v], np.nan, np.nan, seeds[v]) for v in variants}
+    add("share of seeds that diverged", "ratio", "", share)
+    columns = ["quantity", "net", "paper", "unit", "value", "low", "high", "n", "censored"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def ablation(frame: pd.DataFrame) -> dict[tuple[str, str], tuple[pd.Series, pd.Series]]:
+    """{(direction, change): final accuracy by seed (with the change, without it)}, where measured."""
+    accuracy = final(frame)
+    measured = set(accuracy.index.get_level_values("variant"))
+    pairs = {}
+    for change in CHANGES:
+        for direction, (one, other) in {
+            "add": (f"add_{change}", "bn_baseline"),
+            "less": ("bn_x5", f"less_{change}"),
+        }.items():
+            if {one, other} <= measured:
+                pairs[direction, change] = accuracy[one].align(accuracy[other], join="inner")
+    if not pairs:
+        raise MissingData("no change of section 4.2.1 beside its reference")
+    return pairs
+
+
+def ablation_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Effect of each change on final accuracy, positive where it helps; Holm's correction over all rows.
+
+    In BN-Baseline: add_<change> - bn_baseline. In BN-x5: bn_x5 - less_<change>, what it would lose without.
+    """
+    rows = [
+        {
+            "change": CHANGES[change],
+            "effect": DIRECTIONS[direction],
+            "unit": "points",
+            **statistics.paired(*pair),
+        }
+        for (direction, change), pair in ablation(frame).items()
+    ]
+    return statistics.corrected(rows)
+
+
+def percentiles(frame: pd.DataFrame, unit: str = "all") -> pd.DataFrame:
+    """Of the input to each block's nonlinearity. Index: variant, block, seed, step; columns: 15, 50, 85.
+
+    `unit`: "typical" (one unit) or "all". Blocks are in order of depth; steps without a finite number are
+    left out.
+    """
+    parts = frame["name"].str.extract(r"^probe/(\w+)/(typical|all)/p(15|50|85)$")
+    rows = frame.assign(block=parts[0], level=parts[2])[parts[1] == unit]
+    if rows.empty:
+        raise MissingData("no probe of a nonlinearity's input")
+    order = sorted(rows["block"].unique(), key=lambda name: (not name.startswith("conv"), name))
+    rows = rows.assign(
+        block=pd.Categorical(rows["block"], order, ordered=True), level=rows["level"].astype(int)
+    )
+    table = rows.set_index(["variant", "block", "seed", "step", "level"])["value"].unstack("level")
+    return table.replace([np.inf, -np.inf], np.nan).dropna().sort_index()
+
+
+def drift(table: pd.DataFrame) -> pd.Series:
+    """How far a median wanders in training, over how wide its distribution is: by (variant, block, seed).
+
+    Standard deviation over training (by time) of the median, divided by the mean of p85 - p15. `table`: as
+    `percentiles`.
+    """
+    found = {}
+    for run, rows in table.groupby(["variant", "block", "seed"], observed=True):
+        at_step = rows.droplevel(["variant", "block", "seed"])
+        if len(at_step) > 1:
+            middle, width = at_step[50], tidy.mean_over_time(at_step[85] - at_step[15])
+            wandered = np.sqrt(tidy.mean_over_time((middle - tidy.mean_over_time(middle)) ** 2))
+            found[run] = wandered / width if width > 0 else np.nan
+    index = pd.MultiIndex.from_tuples(found, names=["variant", "block", "seed"])
+    return pd.Series(list(found.values()), index, dtype=float)

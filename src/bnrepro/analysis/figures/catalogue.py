@@ -1,0 +1,91 @@
+"""Which experiment is shown by which figures and tables, and drawing them to files."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bnrepro import files
+from bnrepro.analysis import figures, report
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.figures import (
+    ablation,
+    ensemble,
+    grid,
+    imagenet,
+    inference,
+    noise,
+    placement,
+    regularization,
+    small_batches,
+    tolerance,
+    why,
+)
+
+Made = Iterator[tuple[str, Figure | pd.DataFrame]]  # a file's stem, and what is written to it
+
+
+def figure1(frame: pd.DataFrame) -> Made:
+    regimes = tidy.regimes(frame)
+    for regime, rows in regimes.items():
+        yield f"figure1_{regime}", figures.figure1(rows)
+        yield f"figure1_{regime}", tidy.figure1_table(rows)
+    yield "figure1_regimes", figures.figure1_regimes(regimes)
+
+
+def sensitivity(frame: pd.DataFrame) -> Made:
+    yield "sensitivity_mnist", figures.sensitivity(frame)
+
+
+ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
+    "fig1_mnist": figure1,
+    "sensitivity_mnist": sensitivity,
+    "design_grid": grid.published,
+    "tolerance_maps": tolerance.published,
+    "batch_noise": noise.published,
+    "dropout_bn": regularization.published,
+    "small_batches": small_batches.published,
+    "inference_stats": inference.published,
+    "placement": placement.published,
+    "why_it_works": why.published,
+    "ablation_imagenet": ablation.published,
+}
+BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers
+    "fig2_imagenet": imagenet.published,
+    "fig2_imagenet_gpu": partial(imagenet.published, suffix="_gpu"),
+    "fig4_ensemble": ensemble.published,
+}
+EXPERIMENTS = (*ALONE, *BESIDE_THE_PAPER)
+
+
+def draw(folder: Path, name: str, paper: pd.DataFrame) -> tuple[list[Path], str, bool]:
+    """Write what one experiment's results in `folder` show: the paths, why there are no more, did it fail.
+
+    `paper`: results/paper.csv. The same data give the same bytes. Results that are not there (MissingData)
+    are no failure. Any other error is one; it is returned, so that the other experiments go on.
+    """
+    paths: list[Path] = []
+    try:
+        frame = tidy.load(folder / f"{name}.parquet")
+        published = ALONE[name](frame) if name in ALONE else BESIDE_THE_PAPER[name](frame, paper=paper)
+        for stem, made in published:
+            paths += _write(folder, stem, made)
+    except tidy.MissingData as reason:
+        return paths, f"{name} skipped: {reason}", False
+    except Exception as error:
+        return paths, f"{name} failed: {type(error).__name__}: {error}", True
+    return paths, "", False
+
+
+def _write(folder: Path, stem: str, made: Figure | pd.DataFrame) -> list[Path]:
+    if isinstance(made, Figure):
+        path = folder / "figures" / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.savefig(path, dpi=200, metadata={"Software": None})
+        return [path]
+    paths = [folder / "tables" / f"{stem}.csv", folder / "tables" / f"{stem}.md"]
+    files.write(paths[0], made.to_csv(index=False, float_format="%.6g"))
+    files.write(paths[1], report.effects_markdown(made))
+    return paths

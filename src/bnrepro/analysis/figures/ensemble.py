@@ -1,0 +1,76 @@
+"""Figure 4: errors of the members and of the ensemble, single crop and 10 crops."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bnrepro.analysis.effects import ensemble as effects
+from bnrepro.analysis.figures.imagenet import described
+from bnrepro.analysis.figures.style import BLUE, GREY, STYLE, VERMILION, caption, dots
+
+CROPS = {  # the end of the row's name: label and look
+    "single": ("single crop", {"color": BLUE, "marker": "o"}),
+    "10crop": ("10 crops", {"color": VERMILION, "marker": "s"}),
+}
+METRICS = {"correct": "top-1", "correct5": "top-5"}
+
+
+def ensemble(frame: pd.DataFrame) -> Figure:
+    """A row per metric. Left: the error of each network and of the ensemble; right: their differences."""
+    found = effects.quantities(frame)
+    metrics = [metric for metric in METRICS if any(name.startswith(f"{metric}/") for name in found)]
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=(10, 2.5 * len(metrics) + 0.9), layout="constrained")
+        axes = fig.subplots(len(metrics), 2, squeeze=False, width_ratios=[1.3, 1])
+        for metric, (left, right) in zip(metrics, axes, strict=True):
+            for crop, (_, look) in CROPS.items():
+                if f"{metric}/{crop}" not in found:
+                    continue
+                table = effects.errors(frame, f"{metric}/{crop}")
+                nets = [*effects.members(table), effects.ENSEMBLE]
+                offset = -0.14 if crop == "single" else 0.14
+                errors = pd.DataFrame([effects.over_images(table[net]) for net in nets])
+                dots(left, np.arange(len(nets)) + offset, errors, **look)
+                left.set_yticks(range(len(nets)), [_words(net) for net in nets])
+                left.set_ylim(len(nets) - 0.4, -0.6)
+                left.axhspan(len(nets) - 1.5, len(nets) - 0.4, color="#f0f0f0", zorder=0)
+                compared = effects.against(table)
+                dots(right, np.arange(len(compared)) + offset / 2, pd.DataFrame(compared.values()), **look)
+                right.set_yticks(
+                    range(len(compared)), [words.removeprefix("ensemble - ") for words in compared]
+                )
+                right.set_ylim(len(compared) - 0.4, -0.6)
+            right.axvline(0, color=GREY, lw=0.9)
+            left.set_title(f"{METRICS[metric]} error, %", loc="left")
+            right.set_title(f"{METRICS[metric]} error of the ensemble, against", loc="left")
+        axes[-1, 0].set_xlabel("%")
+        axes[-1, 1].set_xlabel("points (left of 0: the ensemble is better)")
+        handles = [
+            Line2D([], [], **look, lw=1.8, ms=5, label=label)
+            for crop, (label, look) in CROPS.items()
+            if any(name.endswith(crop) for name in found)
+        ]
+        fig.legend(handles=handles, loc="outside upper center", ncols=2)
+        caption(
+            fig,
+            f"{described(frame)}. {frame['image'].nunique():,} images; line: 95% bootstrap interval over"
+            " images, on the right of paired differences.",
+            "Best: the member with the lowest error on these same images, which favours it. The intervals are"
+            " for these networks and do not cover how another six would do.",
+        )
+        return fig
+
+
+def _words(net: str) -> str:
+    return f"member {net.removeprefix('ens')}" if net != effects.ENSEMBLE else "ensemble"
+
+
+def published(
+    frame: pd.DataFrame, paper: pd.DataFrame | None = None
+) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield "figure4_ensemble", ensemble(frame)
+    yield "figure4_ensemble", effects.effects_table(frame, paper)

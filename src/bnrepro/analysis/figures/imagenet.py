@@ -1,0 +1,200 @@
+"""Figure 2 of the paper, accuracy of Inception and its variants, and the inputs to their layers by depth."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import imagenet as effects
+from bnrepro.analysis.figures import style
+from bnrepro.analysis.figures.style import AMBER, BLUE, GREEN, GREY, PINK, SKY, VERMILION
+
+DASHED = (0, (4, 1.5))  # without BN, as in the other figures
+LOOKS = {  # shapes mark the steps to the target
+    "inception": {"color": VERMILION, "linestyle": DASHED, "marker": "v"},
+    "bn_baseline": {"color": BLUE, "linestyle": "-", "marker": "s"},
+    "bn_x5": {"color": GREEN, "linestyle": "-", "marker": "D"},
+    "bn_x30": {"color": PINK, "linestyle": "-", "marker": "^"},
+    "bn_x5_sigmoid": {"color": SKY, "linestyle": (0, (5, 1, 1, 1)), "marker": "o"},
+    "inception_x5": {"color": "#000000", "linestyle": DASHED, "marker": "X"},
+    "inception_sigmoid": {"color": AMBER, "linestyle": (0, (1, 1)), "marker": "P"},
+}
+FAILING = {"inception_x5": "bn_x5", "inception_sigmoid": "bn_x5_sigmoid"}  # the same with BN, for comparison
+
+
+def described(frame: pd.DataFrame) -> str:
+    """For captions: "imagenette, batch 32, 4,000 steps, 10 classes, 32 px, width × 0.25"."""
+    words = [style.setting(frame, rates=False)]
+    forms = {"data.num_classes": "{:g} classes", "data.size": "{:g} px", "model.multiplier": "width × {:g}"}
+    for column, form in forms.items():
+        if column in frame and frame[column].nunique() == 1 and frame[column].iloc[0]:
+            words.append(form.format(frame[column].iloc[0]))
+    return ", ".join(word for word in words if word)
+
+
+def figure2(frame: pd.DataFrame) -> Figure:
+    """(a) Inception and its variants with BN, marked where they reach its best; (b) the two that fail."""
+    curve = 100 * tidy.curves(frame, tidy.accuracy_name(frame))
+    variants, chance = effects.nets(frame), 100 * effects.chance(frame)
+    failing = [v for v in FAILING if v in variants]
+    with mpl.rc_context(style.STYLE):
+        fig = Figure(figsize=(10.5, 4.5) if failing else (7.2, 4.5), layout="constrained")
+        ratios = [1.45, 1] if failing else [1]
+        axes = fig.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)
+        left, right = axes[0, 0], axes[0, -1]
+        _lines(left, curve, [v for v in variants if v not in failing])
+        marks = _marks(left, frame)
+        left.set(ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
+        if failing:
+            beside = [v for v in FAILING.values() if v in variants]
+            _lines(right, curve, beside, alpha=0.45, names=False)
+            _lines(right, curve, failing)
+            _crosses(right, frame, curve, failing)
+            right.axhline(chance, color=GREY, lw=0.9, ls=(0, (1, 2)))
+            left.set_title("(a) Inception, and with BN", loc="left")
+            right.set_title("(b) without BN at 5 times the rate, or with sigmoids", loc="left")
+        n = frame["seed"].nunique()
+        beside = (
+            f"(b) Pale: the same with BN. Dotted: chance, {chance:.3g}%. ×: a seed's loss was not finite."
+        )
+        style.caption(
+            fig,
+            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: moving averages.",
+            f"Grey line: Inception's best. Marks: step at which it is reached, median of seeds: {marks}.",
+            *([beside] if failing else []),
+        )
+        return fig
+
+
+def inputs(frame: pd.DataFrame) -> Figure:
+    """The input to each block's nonlinearity, by depth: percentiles at both ends of training, and drift."""
+    table = effects.percentiles(frame)
+    drift = effects.drift(effects.percentiles(frame, "typical"))
+    variants = [v for v in effects.nets(frame) if v in table.index.get_level_values("variant")]
+    blocks = [b for b in table.index.levels[1] if b in set(table.index.get_level_values("block"))]
+    columns = min(4, len(variants) + 1)
+    with mpl.rc_context(style.STYLE):
+        rows = -(-(len(variants) + 1) // columns)
+        fig = Figure(figsize=(2.7 * columns, 2.35 * rows + 0.9), layout="constrained")
+        axes = fig.subplots(rows, columns, squeeze=False).ravel()
+        for ax, variant in zip(axes, variants, strict=False):
+            _by_depth(ax, table.loc[variant], blocks, LOOKS[variant]["color"])
+            ax.set_title(effects.NETS[variant], loc="left", color=LOOKS[variant]["color"])
+        limits = [ax.get_ylim() for ax in axes[: len(variants)]]
+        wide = np.ptp(limits, axis=1)
+        for i, ax in enumerate(axes[: len(variants)]):
+            if wide.max() > 8 * wide.min():  # one axis for all, and one net dwarfs another
+                ax.set_yscale("asinh", linear_width=1)
+                ax.yaxis.set_major_locator(
+                    FixedLocator([0, *(s * 10.0**d for s in (-1, 1) for d in range(9))])
+                )
+                ax.yaxis.set_minor_locator(NullLocator())
+                ax.yaxis.set_major_formatter("{x:g}")
+            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            ax.tick_params(labelleft=i % columns == 0)
+            ax.set_ylabel("" if i % columns else "input to the nonlinearity")
+        last = axes[len(variants)]
+        for variant in variants:
+            if variant in drift.index.get_level_values("variant"):
+                seeds = drift[variant].unstack("seed").reindex(blocks)
+                look = {**LOOKS[variant], "ms": 3.5, "lw": 1.2}
+                last.plot(range(len(blocks)), seeds.mean(axis=1), **look)
+        last.set_yscale("log")
+        last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        last.yaxis.set_major_formatter("{x:g}")
+        last.yaxis.set_minor_locator(NullLocator())
+        last.set_title("drift of one unit's median", loc="left")
+        for ax in axes:
+            ax.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize=7)
+            ax.grid(axis="x", visible=False)
+            ax.set_visible(ax in axes[: len(variants) + 1])
+        n = frame["seed"].nunique()
+        style.caption(
+            fig,
+            f"{described(frame)}. By block, mean of {n} seeds. Line: median over units and examples; band:"
+            " 15th to 85th percentile at the last step; dotted: at the first.",
+            "Of an Inception block: the last convolution of its double 3 × 3 branch. Last panel, coloured"
+            " as the titles: standard deviation over training of one unit's median, over its mean p85 - p15.",
+        )
+        return fig
+
+
+def published(
+    frame: pd.DataFrame, suffix: str = "", paper: pd.DataFrame | None = None
+) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield f"figure2_imagenet{suffix}", figure2(frame)
+    yield f"figure3_imagenet{suffix}", effects.figure3_table(frame, paper)
+    if frame["name"].str.startswith("probe/").any():
+        yield f"imagenet_percentiles{suffix}", inputs(frame)
+
+
+def _lines(
+    ax: Axes, curve: pd.DataFrame, variants: list[str], alpha: float = 1.0, names: bool = True
+) -> None:
+    """Mean over seeds, a band from the lowest to the highest, and each name where its line ends."""
+    ends = {}
+    for variant in variants:
+        look = LOOKS[variant]
+        style.band(ax, curve[variant], color=look["color"], linestyle=look["linestyle"], alpha=alpha)
+        ends[variant] = float(curve[variant].mean(axis=1).dropna().iloc[-1])
+    style.steps_axis(ax, curve.index.max())
+    if names:
+        heights = spread(ends, gap=0.055 * float(curve.max(axis=None)))
+        for variant, height in heights.items():
+            ax.annotate(
+                effects.NETS[variant],
+                (1.015, height),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=LOOKS[variant]["color"],
+                fontweight="bold",
+                fontsize=8.5,
+            )
+
+
+def spread(heights: dict[str, float], gap: float) -> dict[str, float]:
+    """The same heights moved apart, lowest first, so that no two labels are closer than `gap`."""
+    placed, below = {}, -np.inf
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        below = placed[name] = max(height, below + gap)
+    shift = np.mean(list(heights.values())) - np.mean(list(placed.values())) if placed else 0.0
+    return {name: height + shift for name, height in placed.items()}
+
+
+def _marks(ax: Axes, frame: pd.DataFrame) -> str:
+    """The line of the mean target and a mark per net that gets there; returns the steps in words."""
+    goal = 100 * float(effects.target(frame).mean())
+    ax.axhline(goal, color=GREY, lw=0.9)
+    needed, words = effects.steps(frame)["steps"].groupby("variant").median(), []
+    for variant in (v for v in effects.nets(frame) if v not in FAILING and v in needed):
+        at = needed[variant]
+        words.append(f"{effects.NETS[variant]} {f'{at:,.0f}' if np.isfinite(at) else 'never'}")
+        if np.isfinite(at):
+            look = LOOKS[variant]
+            face = {"color": look["color"], "mec": "white", "mew": 0.8, "ms": 8}
+            ax.plot(at, goal, look["marker"], **face, zorder=5, clip_on=False)
+    return ", ".join(words)
+
+
+def _crosses(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame, variants: list[str]) -> None:
+    """Where a seed's loss was first not finite, at its last finite accuracy."""
+    lost = frame[(frame["name"] == "diverged_at") & frame["variant"].isin(variants)]
+    for variant, seed, step in lost[["variant", "seed", "value"]].itertuples(index=False):
+        before = curve[variant, seed].dropna().loc[lambda c, step=step: c.index <= step]
+        if len(before):
+            ax.plot(step, before.iloc[-1], "x", color=LOOKS[variant]["color"], ms=8, mew=2, zorder=6)
+
+
+def _by_depth(ax: Axes, table: pd.DataFrame, blocks: list[str], color: str) -> None:
+    """Percentiles at the last step (band and line) and the first (dotted); index: block, seed, step."""
+    ends = {}
+    for end in ("first", "last"):
+        found = getattr(table.groupby(level=["block", "seed"], observed=True), end)()
+        ends[end] = found.groupby(level="block", observed=True).mean().reindex(blocks).reset_index(drop=True)
+    style.intervals(ax, ends["last"].rename(columns={15: "low", 50: "value", 85: "high"}), color=color)
+    ax.plot(ends["first"][[15, 85]], color=GREY, lw=1, ls=(0, (1, 1.5)))

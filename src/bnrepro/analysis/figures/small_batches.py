@@ -1,0 +1,75 @@
+"""Test error against batch size: BN, its repairs, and the methods that need no batch."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bnrepro.analysis.effects import small_batches as effects
+from bnrepro.analysis.figures import style
+from bnrepro.analysis.figures.grid import batch_axis
+from bnrepro.analysis.figures.style import AMBER, ARMS, BLUE, GREEN, PINK, SKY, VERMILION
+
+LOOKS = {
+    "baseline": {"color": VERMILION, "linestyle": ARMS["baseline"]["linestyle"], "marker": "s"},
+    "bn": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "bn_exact": {"color": SKY, "linestyle": (0, (1, 1)), "marker": "v"},
+    "bn_renorm": {"color": PINK, "linestyle": "-", "marker": "D"},
+    "bn_ghost": {"color": GREEN, "linestyle": (0, (3, 1, 1, 1)), "marker": "^"},
+    "groupnorm": {"color": AMBER, "linestyle": "-", "marker": "P"},
+    "layernorm": {"color": "#444444", "linestyle": (0, (3, 1, 1, 1)), "marker": "X"},
+    "weightnorm": {"color": "#8C564B", "linestyle": (0, (1, 1)), "marker": "d"},
+}
+PANELS = {
+    "BN and its repairs": ("baseline", "bn", "bn_exact", "bn_renorm", "bn_ghost"),
+    "normalizing without a batch": ("baseline", "bn", "groupnorm", "layernorm", "weightnorm"),
+}
+TICKS = [0.5, 1, 2, 3, 5, 10, 20, 50, 90]
+
+
+def by_batch_size(frame: pd.DataFrame) -> Figure:
+    """Final test error (logarithmic) against batch size (logarithmic); all methods on one pair of axes."""
+    errors = 100 * (1 - effects.accuracies(frame))
+    with mpl.rc_context(style.STYLE):
+        fig = Figure(figsize=(9.5, 4.4), layout="constrained")
+        axes = fig.subplots(1, 2, sharey=True)
+        for ax, (title, methods) in zip(axes, PANELS.items(), strict=True):
+            for method in (m for m in methods if m in errors):
+                seeds = errors[method].unstack("seed")
+                style.band(ax, seeds, ms=4.5, label=effects.METHODS[method], **LOOKS[method])
+            ax.set_title(title)
+        for ax in axes:  # after the lines: their means are arithmetic
+            _scales(ax, errors)
+            ax.legend(loc="best", handlelength=3)
+        axes[0].set_ylabel("test error, %")
+        n, lost = frame["seed"].nunique(), effects.diverged(frame).drop(columns="bn_exact", errors="ignore")
+        failures = int(lost.to_numpy(dtype=float, na_value=0).sum())
+        words = f"{failures} of the runs diverged and count as 90%" if failures else "no run diverged"
+        style.caption(
+            fig,
+            f"{style.setting(frame, rates=False)}; equal examples seen, learning rate scaled with the batch"
+            f" size. At the last step; mean of {n} seeds, band: lowest to highest seed; {words}.",
+            "Exact statistics: the same nets as BN, judged with Algorithm 2."
+            f" Ghost BN normalizes groups of {effects.GHOST} examples: up to there it is BN.",
+        )
+        return fig
+
+
+def _scales(ax: Axes, errors: pd.DataFrame) -> None:
+    batch_axis(ax, errors.index.get_level_values("data.batch_size").unique().sort_values())
+    ax.set_xlabel("batch size")
+    ax.set_yscale("log")
+    ax.set_yticks(TICKS)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
+    low, high = errors.min().min(), errors.max().max()
+    ax.set_ylim(max(0.8 * low, 0.1), 1.15 * high)
+
+
+def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield "small_batches", by_batch_size(frame)
+    yield "small_batches", effects.errors_table(frame)
+    for against in ("bn", "baseline"):
+        yield f"small_batches_minus_{against}", effects.differences(frame, against)

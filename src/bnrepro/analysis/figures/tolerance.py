@@ -1,0 +1,115 @@
+"""Maps of learning rate x init std per nonlinearity, with the boundary of divergence; the trainable area."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bnrepro.analysis.effects import tolerance
+from bnrepro.analysis.figures.maps import accuracy_map, colour_bars, difference_map
+from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, GREY, STYLE, caption, intervals, setting, split
+
+DIVERGED, TRAINED = "#E0006B", "k"
+
+
+def maps(frame: pd.DataFrame) -> Figure:
+    """Heat maps of accuracy at the last step; rows: nonlinearity, columns: without BN, with BN, difference.
+
+    Cells: mean over seeds in percent (colour: error, logarithmic); ✕ with a count where seeds diverged.
+    Outlined: cells where most seeds train to 90%, and cells where most seeds diverge (effects.tolerance).
+    """
+    runs, n = tolerance.fates(frame), frame["seed"].nunique()
+    cells = runs.assign(trains=runs["accuracy"] >= tolerance.TRAINABLE).groupby(
+        ["activation", "variant", "lr", "init_std"]
+    )[["accuracy", "trains", "diverged"]]
+    cells, counts = cells.mean(), cells.sum()["diverged"]
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        fig = Figure(figsize=(11.5, 8.6), layout="constrained")
+        axes = fig.subplots(2, 3, sharex=True, sharey=True)
+        for row, (activation, name) in zip(axes, ACTIVATIONS.items(), strict=True):
+            of = {}
+            for ax, (arm, look) in zip(row, ARMS.items(), strict=False):
+                here = cells.loc[(activation, arm)]
+                of[arm] = table = here["accuracy"].unstack("init_std")
+                lost = counts.loc[(activation, arm)]
+                marks = {cell: f"\n✕ {count:.0f}/{n}" for cell, count in lost[lost > 0].items()}
+                accuracy_map(ax, table, marks)
+                outline(ax, here["trains"].unstack("init_std").to_numpy() > 0.5, TRAINED, 0.045)
+                outline(ax, here["diverged"].unstack("init_std").to_numpy() > 0.5, DIVERGED, 0.045)
+                ax.set_title(f"{name}, {look['label']}")
+            difference_map(row[2], of["bn"] - of["baseline"])
+            row[2].set_title(f"{name}, difference: with - without BN")
+            row[0].set_ylabel("learning rate")
+        for ax in axes[0]:
+            ax.set_xlabel("")
+        colour_bars(fig, axes[:, :2], axes[:, 2], shrink=0.6)
+        handles = [
+            Line2D([], [], color=TRAINED, lw=2, label=f"most seeds reach {tolerance.TRAINABLE:.0%}"),
+            Line2D([], [], color=DIVERGED, lw=2, label="most seeds diverge"),
+        ]
+        fig.legend(handles=handles, loc="outside upper left", ncols=2)
+        what = f"{setting(frame, rates=False)}. {split(frame).capitalize()} accuracy at the last step"
+        caption(
+            fig,
+            f"{what}, mean of {n} seeds. ✕ k/{n}: k seeds diverged: their loss was not finite (10% is"
+            " counted) or their accuracy is",
+            "below half of the arm's best with this nonlinearity, although a lower rate at the same init std"
+            " does not fail so.",
+        )
+        return fig
+
+
+def area(frame: pd.DataFrame) -> Figure:
+    """Share of the cells that reach an accuracy, against that accuracy: how much hangs on the threshold."""
+    errors = np.geomspace(0.5, 0.02, 29)
+    table = tolerance.areas(frame, 1 - errors)
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=(8.2, 3.5), layout="constrained")
+        axes = fig.subplots(1, 2, sharey=True)
+        for ax, (activation, name) in zip(axes, ACTIVATIONS.items(), strict=True):
+            for arm, look in ARMS.items():
+                rows = table[(table["activation"] == activation) & (table["trainable cells"] == arm)]
+                intervals(ax, 100 * rows[["value", "low", "high"]].set_axis(errors), **look)
+            ax.axvline(1 - tolerance.TRAINABLE, color=GREY, lw=0.8, linestyle=":")
+            ax.set(xscale="log", xlim=(0.5, 0.02), ylim=(0, 100), title=name)
+            ax.set_xlabel(f"{split(frame)} accuracy reached, % (log. error)")
+            ax.xaxis.set_major_locator(FixedLocator([0.5, 0.2, 0.1, 0.05, 0.03, 0.02]))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter(lambda x, _: f"{100 * (1 - x):.0f}")
+        axes[0].set_ylabel("share of the cells, %")
+        axes[1].legend(loc="lower left")
+        cells = frame["optim.lr"].nunique() * frame["model.init_std"].nunique()
+        each = f"share of the {cells} cells (rate x init std), mean of {frame['seed'].nunique()} seeds"
+        caption(
+            fig,
+            f"{setting(frame, rates=False)}: {each}; band: 95% bootstrap interval over seeds.",
+            f'Dotted: {tolerance.TRAINABLE:.0%}, what "trainable" means unless another threshold is named.',
+        )
+        return fig
+
+
+def outline(ax: Axes, inside: np.ndarray, color: str, inset: float = 0.0) -> None:
+    """The border between the cells in the mask and the others, `inset` cell widths into the mask."""
+    walled = np.pad(inside.astype(bool), 1, mode="edge")  # the map's own edge is no border
+    half, lines = 0.5 - inset, []
+    for row, column in np.argwhere(inside):
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            if not walled[row + 1 + down, column + 1 + right]:
+                y, x = row + 0.5 + half * down, column + 0.5 + half * right
+                lines.append(
+                    [(x - 0.5 * abs(down), y - 0.5 * abs(right)), (x + 0.5 * abs(down), y + 0.5 * abs(right))]
+                )
+    ax.add_collection(LineCollection(lines, colors=color, linewidths=2.2, capstyle="projecting", zorder=3))
+
+
+def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield "tolerance_maps", maps(frame)
+    yield "tolerance_area", area(frame)
+    yield "tolerance_area", tolerance.areas(frame)
+    yield "tolerance_edges", tolerance.edges(frame)

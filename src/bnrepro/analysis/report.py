@@ -1,0 +1,81 @@
+"""Numbers -> Markdown: tables of effects, and the scorecard as a file and as the README's block."""
+
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+
+BEGIN, END = "<!-- scorecard -->", "<!-- /scorecard -->"
+FORMS = {  # unit: factor, format, what follows the value
+    "accuracy": (100, "{:.2f}", "%"),
+    "points": (100, "{:+.2f}", " points"),
+    "steps": (1, "{:,.0f}", ""),
+    "ratio": (1, "{:.2f}", ""),
+    "error": (1, "{:.1e}", ""),
+    "number": (1, "{:.3g}", ""),
+}
+
+
+def format_interval(unit: str, value: float, low: float = np.nan, high: float = np.nan) -> str:
+    """97.85% [97.70, 98.00]: without bounds where they are NaN; infinitely many steps are "never"."""
+    if np.isnan(value):
+        return "–"
+    factor, form, suffix = FORMS[unit]
+    # rounded first as the files are, so that a number reads the same before it is stored and after
+    value, low, high = (float(f"{v:.6g}") for v in (value, low, high))
+    shown = ["never" if np.isinf(v) else form.format(v * factor) for v in (value, low, high)]
+    bounds = "" if np.isnan(low) else f" [{shown[1]}, {shown[2]}]"
+    return shown[0] + (suffix if np.isfinite(value) else "") + bounds
+
+
+def effects_markdown(table: pd.DataFrame) -> str:
+    """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm."""
+    names = list(table.columns[: list(table.columns).index("unit")])
+    heads = [*names, "value [95% interval]", table.attrs.get("n", "seeds")]
+    heads += ["p (Holm)"] if "p_holm" in table else []
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in table.to_dict("records"):
+        never = f" ({row['censored']} never)" if row.get("censored") else ""
+        cells = [str(row[name]) for name in names]
+        cells += [format_interval(row["unit"], row["value"], row["low"], row["high"]), f"{row['n']}{never}"]
+        if "p_holm" in row:
+            cells.append("–" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def scorecard_csv(card: pd.DataFrame) -> str:
+    """Six significant digits, so that rounding in the last place of a double does not change the file."""
+    return card.to_csv(index=False, float_format="%.6g")
+
+
+def read_scorecard(text: str) -> pd.DataFrame:
+    words = dict.fromkeys(
+        ["claim", "statement", "verdict", "config", "notebook", "measure", "unit", "note"], str
+    )
+    return pd.read_csv(StringIO(text), dtype=words).fillna(dict.fromkeys(words, ""))
+
+
+def scorecard_markdown(card: pd.DataFrame) -> str:
+    """A row per claim; n counts seeds, or the numbers compared for exact identities."""
+    lines = [
+        "| | the paper's claim | verdict | effect [95% interval], weakest case | n | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in card.to_dict("records"):
+        tested = row["verdict"] != "not tested"
+        verdict = f"**{row['verdict']}**" if tested else row["verdict"]
+        value = format_interval(row["unit"], row["effect"], row["low"], row["high"]) if tested else ""
+        effect = f"{value} {row['measure']}" if tested else ""
+        link = f"[notebook]({row['notebook']})" if row["notebook"] else ""
+        n = row["n"] if tested else ""
+        lines.append(f"| {row['claim']} | {row['statement']} | {verdict} | {effect} | {n} | {link} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_scorecard(readme: str, card: pd.DataFrame) -> str:
+    """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
+    start, stop = readme.find(BEGIN), readme.find(END)
+    if start < 0 or stop < start:
+        raise ValueError(f"README.md has no block {BEGIN} ... {END}")
+    return f"{readme[:start]}{BEGIN}\n{scorecard_markdown(card)}{readme[stop:]}"

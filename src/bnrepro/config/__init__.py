@@ -1,0 +1,38 @@
+"""Settings: names, types, bounds, which of them fit together, and where a run with them lies."""
+
+from bnrepro.config.checks import ConfigError
+from bnrepro.config.parts import (
+    BATCH_NORMS,
+    IMAGES,
+    NORMS,
+    REFERENCE_BATCH,
+    SMALLEST,
+    DataConfig,
+    EvalConfig,
+    InceptionConfig,
+    MLPConfig,
+    ModelConfig,
+    OptimConfig,
+    RecordConfig,
+    TrainConfig,
+)
+from bnrepro.config.schema import HOW, Config
+
+__all__ = [
+    "BATCH_NORMS",
+    "HOW",
+    "IMAGES",
+    "NORMS",
+    "REFERENCE_BATCH",
+    "SMALLEST",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "EvalConfig",
+    "InceptionConfig",
+    "MLPConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RecordConfig",
+    "TrainConfig",
+]

@@ -1,0 +1,197 @@
+"""Every setting's name, type, default and bounds, by part. Values of published figures live in conf/.
+
+A wrong value raises ConfigError, with a one-line message, when the dataclass is made: before data is
+read, a folder is made or a process is started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnrepro.config.checks import check, not_negative, one_of, positive
+
+NORMS = ("none", "bn", "torch", "renorm", "ghost", "group", "layer", "weight")
+BATCH_NORMS = ("bn", "torch", "renorm", "ghost")  # those that take statistics over the mini-batch
+IMAGES = ("tiny_imagenet", "imagenette", "imagefolder", "shapes")  # colour images, decoded once into a cache
+SMALLEST = {"small": 32, "imagenet": 128}  # image sizes from which the stem leaves stage 5 at least 2 x 2
+REFERENCE_BATCH = 60  # the paper's; optim.batch_rule=linear keeps optim.lr there
+ENGINES = ("auto", "xla", "eager", "cuda")
+
+
+@dataclass
+class DataConfig:
+    name: str = "mnist5k"
+    root: str = "data"
+    cache: str = ""  # folder of decoded images; "": BNREPRO_CACHE, or ~/.cache/bnrepro
+    batch_size: int = 60
+    num_classes: int = 0  # of colour images: the first N of the class list; 0: all
+    size: int = 0  # height and width that colour images are brought to; 0: as they are (all must be alike)
+    corrupt: str = "refuse"  # an image that cannot be decoded: refuse to train, or skip it with a warning
+    decode: str = "cache"  # once, into a cache on disk; stream: anew for every batch
+    shuffle: str = "thorough"  # shards: fixed mini-batches in random order, as before change 6 of 4.2.1
+    crop: int = 0  # augmentation: shift by up to so many pixels, edges reflected
+    flip: bool = False  # augmentation: mirror half of the images
+    distort: float = 0.0  # augmentation: brightness, contrast, saturation each times U(1 - d, 1 + d)
+    binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
+    holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
+    examples: int = 0  # training images kept, drawn once for all seeds (fewer are a subset of more); 0: all
+
+    def __post_init__(self) -> None:
+        one_of("data.name", self.name, ("mnist5k", "mnist", *IMAGES))
+        check(self.batch_size >= 1, f"data.batch_size={self.batch_size}: must be at least 1")
+        check(
+            self.num_classes == 0 or self.num_classes >= 2, f"data.num_classes={self.num_classes}: 0 or >= 2"
+        )
+        not_negative("data.size", self.size)
+        one_of("data.corrupt", self.corrupt, ("refuse", "skip"))
+        one_of("data.decode", self.decode, ("cache", "stream"))
+        one_of("data.shuffle", self.shuffle, ("thorough", "shards"))
+        not_negative("data.crop", self.crop)
+        not_negative("data.distort", self.distort, below=1)
+        not_negative("data.holdout", self.holdout)
+        not_negative("data.examples", self.examples)
+
+
+@dataclass
+class ModelConfig:
+    """What both networks have. `MLPConfig` and `InceptionConfig` add what only one of them has."""
+
+    name: str = "???"
+    activation: str = "sigmoid"
+    norm: str = "none"  # bn: from scratch; torch: nn.BatchNorm1d; the others: models/normalization.py
+    placement: str = "before"  # normalization before the nonlinearity, as in the paper, or after it
+    affine: bool = True  # BN's gamma and beta
+    bias: str = "auto"  # of the hidden layers; auto: unless BN's beta takes its place (section 3.2)
+    dropout: float = 0.0
+    eps: float = 1e-5
+    bn_momentum: float = 0.1
+    sync: bool = False  # BN statistics over the mini-batches of all torchrun processes
+
+    def __post_init__(self) -> None:
+        one_of("model.activation", self.activation, ("sigmoid", "relu", "tanh"))
+        one_of("model.norm", self.norm, NORMS)
+        one_of("model.placement", self.placement, ("before", "after"))
+        one_of("model.bias", self.bias, ("auto", "on", "off"))
+        check(self.affine or self.norm == "bn", "model.affine=false: only for model.norm=bn")
+        check(not (self.sync and self.norm != "bn"), "model.sync=true needs model.norm=bn")
+        not_negative("model.dropout", self.dropout, below=1)
+        positive("model.eps", self.eps)
+        check(0 < self.bn_momentum <= 1, f"model.bn_momentum={self.bn_momentum}: must be above 0, at most 1")
+
+
+@dataclass
+class MLPConfig(ModelConfig):
+    """model=mlp, the net of section 4.1."""
+
+    name: str = "mlp"
+    width: int = 100
+    depth: int = 3
+    init_std: float = 0.1  # the paper: "small random Gaussian values"
+    ghost_size: int = 16  # norm=ghost: examples that share one statistic
+    r_max: float = 3.0  # norm=renorm: limits of its two corrections; .inf: no limit
+    d_max: float = 5.0
+    noise: float = 0.0  # injected after BN, as in Santurkar et al. 2018; sizes in models/mlp.py
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("model.name", self.name, ("mlp",))
+        check(self.width >= 1 and self.depth >= 1, "model.width and model.depth must be at least 1")
+        positive("model.init_std", self.init_std)
+        check(self.ghost_size >= 2, f"model.ghost_size={self.ghost_size}: must be at least 2")
+        check(self.r_max >= 1 and self.d_max >= 0, "model.r_max must be at least 1, model.d_max at least 0")
+        not_negative("model.noise", self.noise)
+
+
+@dataclass
+class InceptionConfig(ModelConfig):
+    """model=inception, the net of section 4.2."""
+
+    name: str = "inception"
+    multiplier: float = 1.0  # of every layer's number of maps
+    stem: str = "small"  # small: 5x5/1, for 64 x 64 pixels; imagenet: 7x7/2
+    lrn: bool = False  # local response normalization after the two stem convolutions, as in GoogLeNet
+    separable: bool = False  # first convolution: depthwise with multiplier 8, then 1x1
+    per_activation: bool = False  # BN in the last block: statistics for every location (Figure 4's ensemble)
+    init_scale: float = 1.0  # times the standard deviation of the initial kernels, see models/inception.py
+    native: bool = False  # norm=bn on feature maps by torch's kernel: the same function, faster uncompiled
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("model.name", self.name, ("inception",))
+        one_of("model.norm", self.norm, ("none", "bn", "torch"))
+        one_of("model.stem", self.stem, tuple(SMALLEST))
+        positive("model.multiplier", self.multiplier)
+        positive("model.init_scale", self.init_scale)
+        check(not (self.per_activation and self.norm != "bn"), "model.per_activation needs model.norm=bn")
+
+
+@dataclass
+class OptimConfig:
+    lr: float = 0.1
+    lr_scale: float = 1.0  # multiplies lr, as the paper's "x5" and "x30"
+    batch_rule: str = "constant"  # linear: the rate is lr * batch_size / 60
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    # exponential: lr * decay^(step / decay_steps); step: lr * decay^floor(step / decay_steps)
+    decay: float = 0.1
+    decay_steps: int = 10_000  # 0: all steps of the run
+
+    def __post_init__(self) -> None:
+        positive("optim.lr", self.lr)
+        positive("optim.lr_scale", self.lr_scale)
+        not_negative("optim.momentum", self.momentum, below=1)
+        not_negative("optim.weight_decay", self.weight_decay)
+        one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
+        one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
+        positive("optim.decay", self.decay)
+        not_negative("optim.decay_steps", self.decay_steps)
+
+
+@dataclass
+class TrainConfig:
+    steps: int = 50_000
+    examples: int = 0  # instead of steps: examples to see, repeats counted; steps = examples / batch_size
+    device: str = "auto"
+    engine: str = "auto"  # what steps the nets: xla (flat nets on a CPU), eager (anything), cuda (a GPU)
+    autocast: str = "off"  # bf16: forward and backward in bfloat16, parameters in float32
+    processes: int = 1  # that share each mini-batch; torchrun sets it
+    workers: int = 0  # cores to use on a CPU; 0: all
+    checkpoint_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        check(self.steps >= 1, f"train.steps={self.steps}: must be at least 1")
+        not_negative("train.examples", self.examples)
+        one_of("train.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("train.engine", self.engine, ENGINES)
+        one_of("train.autocast", self.autocast, ("off", "bf16"))
+        not_negative("train.workers", self.workers)
+        check(self.processes >= 1, f"train.processes={self.processes}: must be at least 1")
+        not_negative("train.checkpoint_seconds", self.checkpoint_seconds)
+
+
+@dataclass
+class EvalConfig:
+    every: int = 500
+    points: int = 0  # instead of `every`: evaluations, equally spaced
+    early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
+    # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
+    probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
+    train: bool = False  # also 10,000 training images, in evaluation mode
+    inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
+    noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)
+    diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: measure/diagnostics.py
+
+    def __post_init__(self) -> None:
+        check(self.every >= 1, f"eval.every={self.every}: must be at least 1")
+        not_negative("eval.points", self.points)
+
+
+@dataclass
+class RecordConfig:
+    wandb: str = "off"
+    project: str = "bnrepro"
+    histograms: bool = True  # of the probed layer's activations, to W&B
+
+    def __post_init__(self) -> None:
+        one_of("record.wandb", self.wandb, ("off", "offline", "online"))

@@ -1,0 +1,98 @@
+"""A whole configuration: its parts, the checks that span them, and the values that follow from others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bnrepro.config.checks import check
+from bnrepro.config.compatibility import check_together
+from bnrepro.config.parts import (
+    DataConfig,
+    EvalConfig,
+    MLPConfig,
+    ModelConfig,
+    OptimConfig,
+    RecordConfig,
+    TrainConfig,
+)
+
+# Where and how a run is carried out, and what it writes: it cannot change the run's numbers beyond rounding.
+# No part of its address (but for an image folder's root: address.py), and never published: no path or machine
+# enters results/.
+HOW = (
+    *("output", "record", "data.root", "data.cache", "data.decode"),
+    *("train.device", "train.engine", "train.workers", "train.checkpoint_seconds"),
+)
+
+
+@dataclass
+class Config:
+    experiment: str = "scratch"
+    variant: str = "baseline"
+    regime: str = "default"  # names a hyperparameter rule in tables, for example paper_like or tuned
+    seeds: Any = 1  # a number of seeds (0, 1, ...) or a list of them
+    output: str = "outputs"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=MLPConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+
+    def __post_init__(self) -> None:
+        self.seeds = _seeds(self.seeds)
+        check_together(self.data, self.model, self.train, self.eval)
+        for key in ("experiment", "variant", "regime"):
+            name = getattr(self, key)
+            plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
+            check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")
+
+    # Settings that follow from others are computed where they are asked for, so that they are never stale.
+
+    @property
+    def steps(self) -> int:
+        """Training steps: train.steps, or what train.examples comes to."""
+        if self.train.examples:
+            return max(1, self.train.examples // self.data.batch_size)
+        return self.train.steps
+
+    @property
+    def every(self) -> int:
+        """Steps between two evaluations: eval.every, or what eval.points comes to."""
+        return -(-self.steps // self.eval.points) if self.eval.points else self.eval.every
+
+    @property
+    def decay_steps(self) -> int:
+        return self.optim.decay_steps or self.steps
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings as plain nested values, those that follow from others filled in: for files and tables."""
+        plain = asdict(self)
+        plain["train"]["steps"], plain["eval"]["every"] = self.steps, self.every
+        plain["optim"]["decay_steps"] = self.decay_steps
+        return plain
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"optim.lr": 0.1, ...}."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def is_how(key: str) -> bool:
+    """Whether a flat setting only says how a run is carried out: see `HOW`."""
+    return f"{key}.".startswith(tuple(f"{name}." for name in HOW))
+
+
+def _seeds(given: Any) -> list[int]:
+    seeds = list(range(min(given, 10_001))) if type(given) is int else given
+    integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
+    check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
+    check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
+    repeated = sorted(s for s, count in Counter(seeds).items() if count > 1)
+    check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")
+    return sorted(seeds)

@@ -1,0 +1,1 @@
+"""What is measured of a trained net: metrics by name, and the functions that measure them."""

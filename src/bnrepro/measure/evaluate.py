@@ -1,0 +1,144 @@
+"""Loss and accuracy over a split, with the inference statistics one asks for; Algorithm 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from bnrepro.config.address import shared_model
+from bnrepro.data import Dataset, batch_indices
+from bnrepro.data.dataset import Images
+from bnrepro.measure.net import Net, net_of
+from bnrepro.norm import normalization_layers
+from bnrepro.rng import generator
+from bnrepro.training.engines import Engine
+from bnrepro.training.optim import Tensors
+from bnrepro.training.state import State
+
+TRAIN_EXAMPLES = 10_000  # at most: as many as the test set has
+POPULATION_BATCHES = 1_000  # at most, of Algorithm 2: an epoch at batch 60
+AT_ONCE = 100  # mini-batches of Algorithm 2 whose statistics are held at once
+Values = list[dict[str, float]]  # of each replica
+
+
+@dataclass
+class Score(Net):
+    """(params, buffers, rows (n,), images, labels) -> sum of losses, correct, and correct among five; float64."""
+
+    def __call__(
+        self, params: Tensors, buffers: Tensors, rows: Tensor, images: Images, labels: Tensor
+    ) -> tuple[Tensor, ...]:
+        logits, target = self.forward(params, buffers, self.inputs(images, rows))[0], labels[rows]
+        loss = cross_entropy(logits, target, reduction="none").sum(dtype=torch.float64)
+        right = (logits.argmax(1) == target).sum().double()
+        if len(self.shape) == 1:
+            return loss, right
+        likely = logits.topk(min(5, self.classes)).indices
+        return loss, right, (likely == target[:, None]).sum().double()
+
+
+@dataclass
+class BatchStatistics(Net):
+    """(params, buffers, rows (m,), images) -> each BN layer's mean (C,), then variance (C,) with m/(m-1)."""
+
+    def __call__(self, params: Tensors, buffers: Tensors, rows: Tensor, images: Images) -> tuple[Tensor, ...]:
+        copies, module = {name: buffer.clone() for name, buffer in buffers.items()}, self.module()
+        layers = normalization_layers(module)
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.momentum = 1.0  # the running statistics become this batch's
+        try:
+            functional_call(module, (params, copies), (self.inputs(images, rows),))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+        return tuple(copies[name] for name in running(copies))
+
+
+def running(buffers: Tensors) -> list[str]:
+    """Names of the running statistics, layer by layer."""
+    return [name for name in buffers if name.endswith(("running_mean", "running_var"))]
+
+
+def evaluate(engine: Engine, state: State, data: Dataset, suffix: str = "") -> Values:
+    """{"<split>/loss<suffix>", "<split>/accuracy<suffix>"} of every replica, in evaluation mode; loss in nats.
+
+    Of colour images also "<split>/top5<suffix>", the share whose class is among the five most likely.
+    """
+    rows = torch.arange(len(data.eval_labels))
+    return _scored(engine, state, data, rows, ("eval_images", "eval_labels"), data.split, suffix)
+
+
+def evaluate_train(engine: Engine, state: State, data: Dataset) -> Values:
+    """{"train/loss_eval", "train/accuracy_eval"}: of 10,000 training images at most, in evaluation mode."""
+    rows = torch.arange(len(data.labels)) if data.flat else _mixed(len(data.labels))
+    return _scored(engine, state, data, rows[:TRAIN_EXAMPLES], ("images", "labels"), "train", "_eval")
+
+
+def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: int) -> Values:
+    """{"<split>/loss_batch", ...}: BN by the statistics of test batches of `batch_size`, in the file's order.
+
+    What one gets who forgets to switch to evaluation mode. The last, incomplete batch is left out.
+    """
+    n = len(data.eval_labels)
+    rows = (torch.arange(n) if data.flat else _mixed(n))[: n // batch_size * batch_size]
+    given = (rows, ("eval_images", "eval_labels"), data.split, "_batch", batch_size)
+    return _scored(engine, state, data, *given)
+
+
+def with_population_statistics(engine: Engine, state: State, data: Dataset, batch_size: int) -> State:
+    """Algorithm 2: the same nets, normalizing by the averages over each seed's first epoch of mini-batches.
+
+    At most 1,000 mini-batches of batch_size; each layer on inputs normalized by their own mini-batch, as in
+    training. Shares parameters with `state`; its buffers are new.
+    """
+    function = BatchStatistics(**net_of(data, shared_model(engine.cfg.model), "batch"))
+    seeds = [replica.seed for replica in state.replicas]
+    rows = torch.stack([training_rows(data, batch_size, seed, POPULATION_BATCHES) for seed in seeds])
+    names, sums = running(state.buffers), [torch.zeros(()) for _ in running(state.buffers)]
+    for some in rows.split(AT_ONCE, dim=1):
+        found = engine.apply(function, state, [some], ["images"])
+        sums = [total + part.double().sum(1) for total, part in zip(sums, found, strict=True)]
+    means = {name: (total / rows.shape[1]).float() for name, total in zip(names, sums, strict=True)}
+    return state.sharing(buffers=state.buffers | {k: mean.to(data.device) for k, mean in means.items()})
+
+
+def training_rows(data: Dataset, batch_size: int, seed: int, limit: int | None = None) -> Tensor:
+    """The first epoch of `seed` as rows of training images, (batches, batch_size) int64; all or `limit` batches."""
+    count = len(data.labels) // batch_size
+    count = count if limit is None else min(limit, count)
+    return batch_indices(seed, len(data.labels), batch_size, 0, count)
+
+
+def _mixed(examples: int) -> Tensor:
+    """A fixed random order of so many examples: colour images are listed class by class."""
+    return torch.randperm(examples, generator=generator("evaluate"))
+
+
+def _scored(
+    engine: Engine,
+    state: State,
+    data: Dataset,
+    rows: Tensor,
+    shared: tuple[str, str],
+    split: str,
+    suffix: str = "",
+    chunk: int = 0,
+) -> Values:
+    """Score of the images `rows`. A diverged net has no accuracy: NaN, not the share of the class argmax names."""
+    function = Score(**net_of(data, shared_model(engine.cfg.model), "batch" if chunk else "moving"))
+    chunk = chunk or (500 if data.flat else 50)
+    whole, totals = len(rows) // chunk * chunk, None
+    for part in (rows[:whole].view(1, -1, chunk), rows[whole:].view(1, 1, -1)):
+        if part.numel():
+            sums = torch.stack(engine.apply(function, state, [part], shared)).sum(2)
+            totals = sums if totals is None else totals + sums
+    assert totals is not None
+    means = totals / len(rows)  # (2 or 3, S)
+    means[1:] = means[1:].where(means[0].isfinite(), torch.nan)
+    names = [f"{split}/{name}{suffix}" for name in ("loss", "accuracy", "top5")]
+    return [dict(zip(names, row, strict=False)) for row in means.T.tolist()]

@@ -1,0 +1,1 @@
+"""Runs on disk: folders, states, the sweep, the W&B mirror, provenance."""

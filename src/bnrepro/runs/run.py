@@ -1,0 +1,267 @@
+"""Runs from configuration to finished folder."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from bnrepro import files, machine
+from bnrepro.config import Config, ConfigError
+from bnrepro.config.address import identity, packable
+from bnrepro.data import DataError, Dataset, load
+from bnrepro.measure.evaluate import with_population_statistics
+from bnrepro.measure.evaluators import Measurer, Measures
+from bnrepro.models import build
+from bnrepro.progress import Progress
+from bnrepro.runs.folder import RunBusy, RunFolder, Table
+from bnrepro.runs.provenance import provenance
+from bnrepro.training.engines import build_engine, device_of, name_of
+from bnrepro.training.engines.data_parallel import (
+    follow_plans,
+    init_process_group,
+    is_main,
+    share_plan,
+    world_size,
+)
+from bnrepro.training.engines.eager import Eager
+from bnrepro.training.loop import fit
+from bnrepro.training.state import Replica, State
+
+# What the user can mend: reported in one line, without a traceback.
+REFUSALS = (ConfigError, DataError, RunBusy)
+VERSION = 2  # of the checkpoint
+
+
+class Job(NamedTuple):
+    """Seeds of one run that stand at the same step: -1 before the first measurement."""
+
+    cfg: Config
+    seeds: list[int]
+    step: int
+
+
+class Run:
+    """A job at work: its folder, its recorders, its rows of the state."""
+
+    def __init__(self, job: Job, rows: slice, device: torch.device, engine: str) -> None:
+        self.cfg, self.seeds, self.step = job
+        self.rows, self.folder = rows, RunFolder.of(job.cfg)
+        self._checkpoint = _checkpoint(self.folder)
+        command = ["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+        self.facts = provenance(command, name_of(device)) | {"engine": engine, "seeds": self.seeds}
+        self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
+        if earlier := self.folder.status().get("provenance"):
+            kept = {k: earlier.get(k) for k in ("commit", "dirty", "date", "hardware", "engine", "seeds")}
+            self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
+
+    def restore(self, state: State) -> None:
+        if self.step >= 0:
+            for s, seed in zip(range(self.rows.start, self.rows.stop), self.seeds, strict=True):
+                state.restore(s, self._checkpoint["seeds"][seed])
+
+    def open(self) -> None:
+        """From here on the folder says that the run is running."""
+        settings = self.cfg.resolved() | {"seeds": sorted({*self.before, *self.seeds})}
+        files.write(self.folder.config, yaml.safe_dump(settings, sort_keys=False))
+        self.folder.write_status("running", self.before, self.facts)
+        self.folder.traceback.unlink(missing_ok=True)
+        self._recorders: list[Any] = [Table(self.folder)]
+        if self.cfg.record.wandb != "off":
+            from bnrepro.runs.wandb import WandbMirror
+
+            self._recorders.append(WandbMirror(self.folder, settings, self.seeds))
+        for recorder in self._recorders:  # the table first: no mirror is ahead of the disk
+            recorder.rewind(self.step, self.seeds)
+
+    def record(self, step: int, measures: list[Measures]) -> None:
+        for recorder in self._recorders:
+            for seed, (values, histograms) in zip(self.seeds, measures[self.rows], strict=True):
+                recorder.log(step, seed, values, histograms)
+            recorder.flush()
+
+    def save(self, state: State, seconds: float) -> None:
+        """Write where the nets stand; a crash leaves the previous file."""
+        mine = {seed: state.saved(s) for s, seed in enumerate(self.seeds, self.rows.start)}
+        spent = self._checkpoint["wall_s"] if self.step >= 0 else 0.0
+        content = {"version": VERSION, "seeds": self._checkpoint["seeds"] | mine, "wall_s": spent + seconds}
+        with files.replacing(self.folder.checkpoint) as file:
+            torch.save(content, file)
+        self.facts["wall_s"] = spent + seconds
+
+    def close(self, state: str) -> None:
+        finished = state == "finished"
+        for recorder in getattr(self, "_recorders", ()):
+            if finished and self.before and isinstance(recorder, Table):
+                recorder.settle()
+            recorder.close(state)
+        self.folder.write_status(state, [*self.before, *(self.seeds if finished else ())], self.facts)
+
+
+def run(cfg: Config, progress: Progress) -> str:
+    """Train cfg in its own folder: "finished", or "skipped" if it was so already. See `run_together`."""
+    return run_together([cfg], progress)[0]
+
+
+def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
+    """Train runs of equal `packable` side by side, each in its own folder, and return their states.
+
+    Seeds that are finished are left alone; seeds that stand at different steps train one after another. Raises
+    ConfigError, DataError or RunBusy before anything on disk changes. Whatever else goes wrong is recorded in
+    the folders and raised again.
+    """
+    if len({packable(cfg) for cfg in cfgs}) != 1:
+        raise ValueError("runs of different shapes or lengths do not train together")
+    _check_machine()
+    device, shared = device_of(cfgs[0]), world_size() > 1
+    if shared:
+        init_process_group(device)
+        if not is_main():
+            follow_plans(cfgs, load(cfgs[0].data, cfgs[0].model), device)
+            return ["skipped"] * len(cfgs)
+    todo: list[Config] = []
+    try:
+        with ExitStack() as locks:
+            data = None
+            for cfg in cfgs:
+                folder = RunFolder.of(cfg)
+                if folder.state(cfg.seeds) != "finished":
+                    data = data or load(cfg.data, cfg.model).to(device)
+                    refuse_old(cfg)
+                    folder.make()
+                    locks.enter_context(folder.lock())
+                    if (
+                        folder.state(cfg.seeds) != "finished"
+                    ):  # by another process, while this one read the data
+                        todo.append(cfg)
+            for jobs in cohorts([job for cfg in todo for job in jobs_of(cfg)]):
+                assert data is not None
+                if shared:
+                    share_plan([(cfgs.index(job.cfg), job.seeds) for job in jobs])
+                _train(jobs, data, progress)
+    finally:
+        if shared:
+            share_plan(None)
+    return ["finished" if cfg in todo else "skipped" for cfg in cfgs]
+
+
+def jobs_of(cfg: Config) -> list[Job]:
+    """What is left to train of a run: its unfinished seeds, by the step at which they stand."""
+    folder = RunFolder.of(cfg)
+    finished, saved = folder.finished_seeds(), _checkpoint(folder)["seeds"]
+    steps: dict[int, list[int]] = {}
+    for seed in cfg.seeds:
+        if seed not in finished:
+            steps.setdefault(saved[seed]["step"] if seed in saved else -1, []).append(seed)
+    return [Job(cfg, seeds, step) for step, seeds in sorted(steps.items(), reverse=True)]
+
+
+def cohorts(jobs: list[Job]) -> list[list[Job]]:
+    """Jobs that stand at the same step, those that are farthest first."""
+    steps = sorted({job.step for job in jobs}, reverse=True)
+    return [[job for job in jobs if job.step == step] for step in steps]
+
+
+def refuse_old(cfg: Config) -> None:
+    """Raises ConfigError where a version before seeds lived inside runs has finished this very run.
+
+    Its folder was named after its number of seeds as well: training anew beside it would be silent.
+    """
+    folder = RunFolder.of(cfg)
+    for config in sorted(folder.path.parent.glob("*-n*-*/config.yaml")):
+        old = RunFolder(config.parent)
+        try:
+            written, finished = yaml.safe_load(config.read_text()), old.status().get("state") == "finished"
+            same = finished and "seeds" not in old.status() and _as_written(cfg, written) == identity(cfg)
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError, ConfigError):
+            continue
+        if same:
+            raise ConfigError(
+                f"{old} holds this run, finished by a version whose folders cannot be continued: collect it as "
+                "it is (scripts/collect.py --all), or set output= to train anew"
+            )
+
+
+def _as_written(cfg: Config, written: dict[str, Any]) -> dict[str, Any]:
+    """The identity of the run that an old config.yaml describes; settings that are no more are left out."""
+    parts = {}
+    for part in ("data", "model", "optim", "train", "eval"):
+        mine = getattr(cfg, part)
+        known = {k: v for k, v in written[part].items() if hasattr(mine, k)}
+        parts[part] = replace(mine, **known)
+    return identity(replace(cfg, regime=written["regime"], **parts))
+
+
+def _checkpoint(folder: RunFolder) -> dict[str, Any]:
+    if not folder.checkpoint.exists():
+        return {"version": VERSION, "seeds": {}, "wall_s": 0.0}
+    found = torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    if found.get("version") != VERSION:
+        raise ConfigError(f"{folder.checkpoint} is of another version of bnrepro; delete it to train anew")
+    return found
+
+
+def trained(folder: RunFolder, cfg: Config, data: Dataset) -> torch.nn.Module:
+    """The net of a run's first seed where it stands, in evaluation mode, with population statistics."""
+    state = State([Replica(cfg, cfg.seeds[0])], data)
+    state.restore(0, _checkpoint(folder)["seeds"][cfg.seeds[0]])
+    share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
+    with closing(Eager(state, data)) as engine:
+        state = with_population_statistics(engine, state, data, share)
+    model = build(replace(cfg.model, sync=False), data.shape, data.classes)
+    params, buffers, _ = state.row(0)
+    model.load_state_dict(params | buffers)
+    return model.eval()
+
+
+def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
+    replicas = [Replica(job.cfg, seed) for job in jobs for seed in job.seeds]
+    state, status = State(replicas, data), "failed"
+    with ExitStack() as cleanup:
+        engine = build_engine(state, data)  # forks; so before a recorder starts a thread
+        cleanup.callback(engine.close)
+        runs, start = [], 0
+        for job in jobs:
+            rows = slice(start, start := start + len(job.seeds))
+            runs.append(Run(job, rows, data.device, engine.name))
+            runs[-1].restore(state)
+            cleanup.callback(lambda run=runs[-1]: run.close(status))
+        try:
+            for run in runs:
+                run.facts["trained_with"] = (
+                    len(runs) - 1
+                )  # other runs beside it: they share wall time and rates
+                run.open()
+            measured = fit(state, engine, Measurer(engine, state, data), runs, progress)
+            for run in runs:
+                run.facts |= {k: measured[k] for k in ("steps_per_s", "replica_steps_per_s")}
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except Exception:
+            for run in runs:
+                files.write(run.folder.traceback, traceback.format_exc())
+            raise
+
+
+def check(cfg: Config) -> None:
+    """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST)."""
+    _check_machine()
+    folder = RunFolder.of(cfg)
+    if folder.state(cfg.seeds) != "finished":
+        device_of(cfg)
+        load(cfg.data, cfg.model)
+        refuse_old(cfg)
+        folder.check_writable()
+
+
+def _check_machine() -> None:
+    if why := machine.supported():
+        raise ConfigError(why)

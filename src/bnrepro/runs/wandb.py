@@ -1,0 +1,188 @@
+"""W&B, a mirror of the local table: one W&B run per seed. The only file that imports wandb, when it is used.
+
+Nothing here can stop or slow training. A daemon thread makes every call to wandb; training hands it copies of
+numbers that are on disk already and never waits for it, except in `close`, for at most CLOSE_TIMEOUT seconds.
+The first thing that goes wrong gives one warning and ends the mirror; the table is complete without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bnrepro.runs.folder import HEADER, Histogram, Histograms, RunFolder, Values
+
+logger = logging.getLogger(__name__)
+
+INIT_TIMEOUT = 30.0  # seconds to open one W&B run
+FINISH_TIMEOUT = 30.0  # seconds for the last uploads of one run
+CLOSE_TIMEOUT = 60.0  # seconds for all of them
+BACKLOG = 10_000  # evaluations waiting for W&B before it is given up: bounds the memory
+
+Batch = dict[tuple[int, int], dict[str, float | Histogram]]  # (step, seed) -> one row of W&B's history
+
+
+class WandbMirror:
+    """Opened after the local table of the same folder, called after it, with the same methods."""
+
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> None:
+        self.folder = folder
+        self.config = config
+        self.seeds = seeds
+        self._pending: Batch = defaultdict(dict)
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._state = "failed"
+        self._off = False
+        self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
+        self._thread.start()
+
+    def log(self, step: int, seed: int, values: Values, histograms: Histograms | None = None) -> None:
+        if not self._off:
+            row = {name: float(value) for name, value in values.items()}
+            self._pending[int(step), int(seed)].update(row | dict(histograms or {}))
+
+    def flush(self) -> None:
+        if self._pending and not self._off:
+            self._queue.put(self._pending)
+            if self._queue.qsize() > BACKLOG:
+                self._give_up(f"{BACKLOG} evaluations behind")
+        self._pending = defaultdict(dict)
+
+    def rewind(self, step: int, seeds: Collection[int]) -> None:
+        """Replays the (rewound) table: see docs/wandb.md on what a resumed run looks like."""
+        self._pending = defaultdict(dict)
+        for row in self.folder.rows():
+            if row.seed in seeds:
+                self.log(row.step, row.seed, {row.name: row.value})
+        self.flush()
+
+    def close(self, state: str) -> None:
+        self.flush()
+        self._state = state
+        self._queue.put(None)
+        self._thread.join(CLOSE_TIMEOUT)
+        if self._thread.is_alive() and not self._off:
+            self._give_up(f"still uploading after {CLOSE_TIMEOUT:.0f} s")
+
+    def _give_up(self, reason: object) -> None:
+        self._off = True
+        logger.warning(
+            "W&B mirror stopped (%s). Training goes on, and the local table is complete: %s",
+            reason,
+            self.folder.table,
+        )
+
+    # ---- from here on in the thread ------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        runs: dict[int, Any] = {}
+        try:
+            import wandb
+
+            # Its debug log has a file of its own in the run's folder and would swamp ours.
+            logging.getLogger("wandb").propagate = False
+            self._start(wandb, runs)
+            while (batch := self._queue.get()) is not None and not self._off:
+                for (step, seed), values in sorted(batch.items(), key=lambda item: item[0]):
+                    # W&B's own step is ours: it refuses a step it has, so a replay adds nothing twice.
+                    runs[seed].log(_history_row(wandb, step, values), step=step, commit=True)
+            for seed in list(runs):
+                runs[seed].summary["state"] = self._state
+                self._upload_table(wandb, runs[seed], seed)
+                runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
+        except Exception as error:
+            if not self._off:
+                self._give_up(f"{type(error).__name__}: {error}")
+        for run in runs.values():  # left over after an error
+            with suppress(Exception):
+                run.finish(exit_code=1)
+
+    def _start(self, wandb: Any, runs: dict[int, Any]) -> None:
+        """One run per seed into `runs`."""
+        experiment, variant, record = (self.config[key] for key in ("experiment", "variant", "record"))
+        mode, identity = self._reachable(wandb, record["wandb"]), self._identity()
+        for seed in self.seeds:
+            runs[seed] = wandb.init(
+                project=record["project"],
+                group=f"{experiment}/{variant}/{self.folder.path.name}",
+                job_type=variant,
+                name=f"{variant}-{seed}",
+                id=f"{identity}-{seed}",
+                config={**self.config, "seed": seed},
+                dir=str(self.folder),
+                mode=mode,
+                resume="allow" if mode == "online" else None,
+                reinit="create_new",
+                settings=_quiet(wandb),
+            )
+            runs[seed].define_metric("step")
+            runs[seed].define_metric("*", step_metric="step")
+
+    def _reachable(self, wandb: Any, mode: str) -> str:
+        """Online if a key is known and the server takes it, else offline with one warning. Never prompts.
+
+        Asked before the first init: an online init that fails keeps its run id, so that no second one can
+        follow in this process.
+        """
+        if mode == "offline":
+            return mode
+        try:
+            if wandb.login(prompt=False, verify=True):
+                return mode
+            reason = "no API key: run `wandb login` or set WANDB_API_KEY"
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+        runs = self.folder.wandb / "offline-run-*"
+        logger.warning("W&B goes on offline (%s). Upload later: wandb sync %s", reason, runs)
+        return "offline"
+
+    def _identity(self) -> str:
+        """Random, but the same for every process that ever works in this folder.
+
+        Not a function of the hyperparameters: the same experiment run again elsewhere would then resume the
+        finished W&B run, which refuses every step it already has and so would silently show the old numbers.
+        """
+        file = self.folder.wandb / "id"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(uuid.uuid4().hex[:12])
+        return file.read_text()
+
+    def _upload_table(self, wandb: Any, run: Any, seed: int) -> None:
+        """This seed's rows as an artifact: W&B's own history is sampled when it is read back, this is not."""
+        rows = [row for row in self.folder.rows() if row.seed == seed]
+        copy = Path(run.dir) / self.folder.table.name
+        copy.write_text(HEADER + "".join(f"{r.seed},{r.step},{r.name},{r.value!r}\n" for r in rows))
+        artifact = wandb.Artifact(f"table-{run.id}", type="table")
+        artifact.add_file(str(copy), policy="immutable", skip_cache=True)  # no copy in the home folder
+        run.log_artifact(artifact)
+
+
+def _history_row(wandb: Any, step: int, values: Mapping[str, float | Histogram]) -> dict[str, Any]:
+    row: dict[str, Any] = {"step": step}
+    for name, value in values.items():
+        row[name] = wandb.Histogram(np_histogram=value) if isinstance(value, tuple) else value
+    return row
+
+
+def _quiet(wandb: Any) -> Any:
+    """No output, system metrics or source: the run's own files say all that. kill -9 loses at most 1 s."""
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
+        x_transaction_log_flush_interval=1,
+        init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+    )

@@ -1,0 +1,91 @@
+"""Made-up results of the MNIST study's grid, tolerance maps and batch noise, with the shape of real ones."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+BATCHES = [8, 16, 32, 60, 128, 256, 512]
+RATES = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]
+STDS = [0.01, 0.03, 0.1, 0.3, 1.0]
+
+
+def tidy(rows: list[dict], experiment: str, **settings: object) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "experiment", experiment)
+    always = {"data.name": "mnist", "data.holdout": 0, "model.init_std": 0.1, "optim.lr": 0.1}
+    return frame.assign(**{key: v for key, v in (always | settings).items() if key not in frame})
+
+
+def _long(where: dict, step: int, values: dict[str, float]) -> Iterator[dict]:
+    yield from ({**where, "step": step, "name": name, "value": value} for name, value in values.items())
+
+
+def design_grid(seeds: int = 3, evaluations: int = 6, bn_gain: float = 0.5) -> pd.DataFrame:
+    """What matters is rate x steps: little of it leaves the error high, and BN makes it count for more."""
+    rows = []
+    for arm, activation, dropout, batch, rule, seed in product(
+        ("baseline", "bn"), ("sigmoid", "relu"), (0.0, 0.5), BATCHES, ("constant", "linear"), range(seeds)
+    ):
+        random = np.random.default_rng(
+            [seed, batch, activation == "relu", arm == "bn", int(dropout * 2), len(rule)]
+        )
+        total = 180_000 // batch
+        where = {"variant": arm, "model.activation": activation, "model.dropout": dropout, "seed": seed}
+        where |= {"data.batch_size": batch, "optim.batch_rule": rule, "train.steps": total}
+        speed = (60 / batch if rule == "constant" else 1.0) * (3 if activation == "relu" else 1)
+        speed *= (1 + bn_gain) * (1 - dropout / 2) if arm == "bn" else (1 - dropout / 2)
+        for step in np.unique(np.linspace(0, total, evaluations).astype(int)):
+            error = 0.02 + 0.88 / (1 + 12 * speed * step / total) + random.normal(0, 0.002) * (step > 0)
+            values = {"test/accuracy": 1 - error, "test/loss": 3 * error, "train/loss": 2.9 * error}
+            values |= {"train/accuracy_eval": 1 - 0.9 * error, "train/loss_eval": 2.8 * error}
+            if arm == "bn" and step == total:
+                values["test/accuracy_population"] = 1 - error + 0.001
+            rows += _long(where, int(step), values)
+    return tidy(rows, "design_grid", regime="grid")
+
+
+def tolerance_maps(seeds: int = 3, reach: float = 100.0) -> pd.DataFrame:
+    """Rates up to 1 train the baseline, rates up to `reach` BN; beyond, every other seed's loss is NaN."""
+    rows = []
+    for arm, activation, rate, std, seed in product(
+        ("baseline", "bn"), ("sigmoid", "relu"), RATES, STDS, range(seeds)
+    ):
+        random = np.random.default_rng([seed, int(1000 * rate), int(100 * std)])
+        best, limit = (0.3, 1.0) if arm == "baseline" else (1.0, reach)
+        cost = 0.03 * np.log10(rate / best) ** 2 + (0.05 if arm == "baseline" else 0.005) * abs(
+            np.log10(std / 0.1)
+        )
+        over = rate > limit
+        value = 0.1 + 0.001 * seed if over else 0.97 - cost + random.normal(0, 0.001)
+        where = {"variant": arm, "model.activation": activation, "optim.lr": rate, "model.init_std": std}
+        where |= {"seed": seed}
+        rows += _long(where, 0, {"val/accuracy": 0.1})
+        rows += _long(where, 2000, {"val/accuracy": np.nan if over and seed % 2 else value})
+        if over and seed % 2:
+            rows += _long(where, 37, {"diverged_at": 37.0})
+    settings = {"regime": "maps", "data.holdout": 10_000, "data.batch_size": 60, "train.steps": 2000}
+    return tidy(rows, "tolerance_maps", **settings)
+
+
+def batch_noise(seeds: int = 5, kurtosis: float = 4.0, regularized: str = "bn") -> pd.DataFrame:
+    """Noise as independent draws have it. The gap of the variant `regularized` grows with the batch size."""
+    rows = []
+    m = np.array(BATCHES)
+    theory = {"mu": 1 / m, "var": (m - 1) ** 2 / m**3 * (kurtosis - (m - 3) / (m - 1)), "logit": 3.0 / m}
+    for arm, batch, seed in product(("baseline", "bn", "bn_frozen"), BATCHES, range(seeds)):
+        random = np.random.default_rng([seed, batch, len(arm)])
+        total = 300_000 // batch
+        where = {"variant": arm, "seed": seed, "data.batch_size": batch, "train.steps": total}
+        gap = 0.04 + (0.004 * np.log2(batch / 8) if arm == regularized else 0.0) + random.normal(0, 0.0005)
+        rows += _long(where, 0, {"test/accuracy": 0.1, "train/accuracy_eval": 0.1})
+        values = {"test/accuracy": 0.99 - gap, "train/accuracy_eval": 0.99, "test/loss": 3 * gap}
+        values |= {"train/loss_eval": 0.01, "test/accuracy_population": 0.99 - gap}
+        if arm == "bn":
+            for what, curve in theory.items():
+                measured = curve * np.exp(random.normal(0, 0.1, m.size))
+                values |= {f"noise/{what}/m{size}": v for size, v in zip(BATCHES, measured, strict=True)}
+            values["noise/kurtosis"] = kurtosis
+        rows += _long(where, total, values)
+    return tidy(rows, "batch_noise", regime="noise", **{"data.examples": 5000})

@@ -1,0 +1,179 @@
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_imagenet as synthetic
+from matplotlib.colors import to_hex
+from synthetic import ROOT
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis import report, statistics
+from bnrepro.analysis.effects import ensemble as ensembles
+from bnrepro.analysis.effects import imagenet as effects
+from bnrepro.analysis.effects.runs import compact
+from bnrepro.analysis.figures import ablation, ensemble, imagenet
+
+PAPER = pd.read_csv(ROOT / "results" / "paper.csv")
+FRAME = synthetic.figure2(probes=True)
+MADE = list(imagenet.published(FRAME, "_gpu", PAPER))
+
+
+def test_figure_3_has_the_steps_and_accuracies_put_in_beside_those_of_the_paper():
+    table = MADE[1][1].set_index(["quantity", "net"])
+    steps = table.loc["steps to Inception's best"]
+    assert steps["value"].to_dict() == {
+        effects.NETS[v]: arrives for v, (_, arrives, _) in synthetic.NETS.items()
+    }
+    assert steps["censored"].tolist() == [0, 0, 0, 0, 3, 3, 3]
+    assert steps["paper"].tolist()[:5] == ["31,000,000", "13,300,000", "2,100,000", "2,700,000", "never"]
+    assert table.loc[("the same / Inception's", "BN-x5"), "value"] == 200 / 4000
+    assert table.loc[("the same / Inception's", "BN-Baseline"), "paper"] == "0.43"
+    assert table.loc[("highest accuracy", "BN-x30"), "value"] == pytest.approx(0.7)
+    assert table.loc[("highest accuracy", "BN-x30"), "paper"] == "74.80%"
+    assert table.loc[("share of seeds that diverged", "Inception-x5"), "value"] == 1
+    assert "never" in compact(MADE[1][1], "net", "quantity").loc["BN-x5-Sigmoid", "steps to Inception's best"]
+    assert "72.20%" in report.effects_markdown(MADE[1][1])
+
+
+def test_the_final_accuracy_is_algorithm_2_s_with_bn_and_the_only_one_without_and_chance_after_divergence():
+    final = effects.final(FRAME).groupby("variant").mean()
+    assert final["bn_x5"] == pytest.approx(0.642)  # the moving averages give 0.64
+    assert final["inception"] == pytest.approx(0.6)
+    assert final["inception_x5"] == pytest.approx(0.1)
+    late = (FRAME["name"] == "test/accuracy_population") & (FRAME["seed"] == 1)
+    assert effects.final(FRAME[~late])["bn_x5"].isna().tolist() == [False, True, False]
+    assert effects.final(FRAME, "top5")["inception_x5"].tolist() == [0.5] * 3
+
+
+def test_chance_is_one_over_the_number_of_classes_and_all_classes_are_known_by_name():
+    assert effects.chance(FRAME.assign(**{"data.num_classes": 4})) == 0.25
+    assert effects.chance(FRAME.assign(**{"data.num_classes": 0, "data.name": "tiny_imagenet"})) == 1 / 200
+    assert effects.chance(FRAME.assign(**{"data.num_classes": 0, "data.name": "shapes"})) == 1 / 10
+
+
+def test_chance_on_a_folder_of_images_is_not_guessed():
+    folder = FRAME.assign(**{"data.num_classes": 0, "data.name": "imagefolder"})
+    with pytest.raises(tidy.MissingData, match=r"imagefolder .*data\.num_classes must be set"):
+        effects.chance(folder)
+    assert effects.chance(folder.assign(**{"data.classes": 37})) == 1 / 37
+    with pytest.raises(tidy.MissingData, match=r"data\.num_classes must be set"):
+        effects.chance(FRAME.drop(columns=["data.num_classes", "data.name"]))
+
+
+def test_arms_are_paired_on_the_seeds_that_both_have():
+    less = FRAME[~((FRAME["variant"] == "bn_x5") & (FRAME["seed"] == 2))]
+    assert effects.steps_ratio(less, "bn_x5").n == 2
+    with pytest.raises(tidy.MissingData, match="bn_x30"):
+        effects.steps_ratio(FRAME[FRAME["variant"] != "bn_x30"], "bn_x30")
+    with pytest.raises(tidy.MissingData, match="inception"):
+        effects.target(FRAME[FRAME["variant"] != "inception"])
+
+
+def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence_with_a_cross():
+    stems = [stem for stem, _ in MADE]
+    assert stems == ["figure2_imagenet_gpu", "figure3_imagenet_gpu", "imagenet_percentiles_gpu"]
+    left, right = MADE[0][1].axes
+    shapes = {look["marker"]: variant for variant, look in imagenet.LOOKS.items()}
+    marks = {shapes[m.get_marker()]: m.get_xydata()[0] for m in left.lines if m.get_marker() in shapes}
+    assert {v: x for v, (x, _) in marks.items()} == {
+        "inception": 4000, "bn_baseline": 1700, "bn_x5": 200, "bn_x30": 400,
+    }  # fmt: skip
+    np.testing.assert_allclose([y for _, y in marks.values()], 60)  # per cent
+    crosses = [line.get_xydata()[0] for line in right.lines if line.get_marker() == "x"]
+    assert [tuple(c) for c in crosses] == [(300, 10), (301, 10), (302, 10)]
+    assert {t.get_text() for t in left.texts} == {effects.NETS[v] for v in marks} | {"BN-x5-Sigmoid"}
+    assert {t.get_text() for t in right.texts} == {"Inception-x5", "Inception-Sigmoid"}
+
+
+def test_without_the_nets_that_fail_and_without_probes_figure_2_has_one_panel_and_stands_alone():
+    few = synthetic.figure2(seeds=1).query("variant in ('inception', 'bn_baseline')")
+    made = list(imagenet.published(few.drop(columns=["data.num_classes", "data.size"])))
+    assert [stem for stem, _ in made] == ["figure2_imagenet", "figure3_imagenet"]
+    assert len(made[0][1].axes) == 1
+
+
+def test_no_two_looks_share_a_colour_or_a_shape_and_labels_never_touch():
+    colours, shapes = (
+        {to_hex(look["color"]) for look in imagenet.LOOKS.values()},
+        {look["marker"] for look in imagenet.LOOKS.values()},
+    )
+    assert len(colours) == len(shapes) == len(effects.NETS)
+    moved = imagenet.spread({"a": 1.0, "b": 1.1, "c": 9.0, "d": 0.9}, gap=1.0)
+    assert np.diff(sorted(moved.values())).min() >= 1 - 1e-9
+    assert sorted(moved, key=moved.get) == ["d", "a", "b", "c"]
+
+
+def test_inputs_are_in_order_of_depth_and_wander_more_without_bn():
+    table = effects.percentiles(FRAME)
+    assert list(table.index.levels[1]) == synthetic.BLOCKS
+    drift = (
+        effects.drift(effects.percentiles(FRAME, "typical"))
+        .groupby(["variant", "block"], observed=True)
+        .mean()
+    )
+    assert (drift["inception"] > 2 * drift["bn_x5"]).all()
+    assert "inception_x5" not in drift  # one measured step before it diverged
+    panels = MADE[2][1].axes
+    assert len(panels) == len(effects.NETS) + 1
+    assert [t.get_text() for t in panels[0].get_xticklabels()] == synthetic.BLOCKS
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+
+
+def test_the_ablation_finds_what_was_put_in_with_its_sign_and_ignores_unknown_variants():
+    put_in = {"add_rate": 0.04, "less_rate": 0.05, "add_l2": -0.03, "less_distort": -0.02}
+    frame = synthetic.ablation(seeds=6, effects=put_in)
+    table = effects.ablation_table(frame)
+    assert len(table) == 14
+    found = dict(zip(effects.ablation(frame), table.to_dict("records"), strict=True))
+    for way, change in found:
+        expected = put_in.get(f"{way}_{change}", 0.0)
+        assert found[way, change]["value"] == pytest.approx(expected, abs=0.003)
+        assert (found[way, change]["p_holm"] < 0.05) == (expected != 0)
+
+
+def test_the_forest_plot_shows_what_is_there_on_the_seeds_that_are_paired():
+    frame = synthetic.ablation(seeds=3).query(
+        "variant != 'less_l2' and not (variant == 'add_l2' and seed == 2)"
+    )
+    stems, (figure, table) = zip(*ablation.published(frame), strict=True)
+    assert stems == ("ablation_imagenet", "ablation_imagenet")
+    assert (
+        table.set_index(["change", "effect"]).loc[("L2 weight / 5", "BN-Baseline with - without"), "n"] == 2
+    )
+    left, right = figure.axes
+    assert len(left.texts) == 7
+    assert len(right.texts) == 6
+    assert "2 to 3 paired seeds" in figure.get_supxlabel()
+
+
+def test_the_ensemble_is_compared_image_by_image_with_the_mean_and_the_best_member():
+    frame = synthetic.ensemble(gain=0.05)
+    table = ensembles.errors(frame, "correct/single")
+    assert ensembles.members(table) == [f"ens{i}" for i in range(1, 7)]
+    found = ensembles.against(table)
+    assert found["ensemble - best member"].value == pytest.approx(-0.05)
+    assert found["ensemble - mean member"].value < -0.05
+    assert found["ensemble - best member"].n == 500
+    shuffled = frame.sample(frac=1, random_state=0)
+    assert ensembles.effects_table(shuffled, PAPER).equals(ensembles.effects_table(frame, PAPER))
+    with pytest.raises(ValueError, match="every image"):
+        ensembles.errors(frame.drop(index=frame.index[0]), "correct/single")
+
+
+def test_the_bootstrap_over_images_agrees_with_the_one_over_seeds():
+    values = pd.Series(np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 80, p=[0.2, 0.5, 0.3]))
+    np.testing.assert_allclose(
+        ensembles.over_images(values), statistics.bootstrap(values), atol=0.013
+    )  # one image: 0.0125
+    assert ensembles.over_images(pd.Series([1.0] * 5)) == (1, 1, 1, 5)
+
+
+def test_figure_4_has_a_row_per_metric_and_the_published_errors_in_its_table():
+    (_, figure), (_, table) = ensemble.published(synthetic.ensemble(), PAPER)
+    assert len(figure.axes) == 4
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()][-1] == "ensemble"
+    assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == ["mean member", "best member"]
+    said = table.set_index(["quantity", "net"])["paper"]
+    assert said["top-1 error, 10 crops", "ensemble"] == "20.10% (144 crops)"
+    assert said["top-5 error, single crop", "mean member"] == "7.82%"
+    few = synthetic.ensemble().query("name == 'correct/single'")
+    assert len(next(ensemble.published(few))[1].axes) == 2

@@ -1,0 +1,121 @@
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis import report
+from bnrepro.analysis.claims import noise as judges
+from bnrepro.analysis.effects import noise
+from bnrepro.analysis.figures import noise as figures
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return synthetic_study.batch_noise()
+
+
+@pytest.mark.parametrize("law", ["normal", "exponential"])
+def test_the_theory_is_what_independent_draws_have(law):
+    draws = getattr(np.random.default_rng(0), law)(size=(200_000, 8))
+    kurtosis = {"normal": 3.0, "exponential": 9.0}[law]
+    assert draws.mean(axis=1).var() == pytest.approx(noise.theory("mu", 8), rel=0.02)
+    assert draws.var(axis=1).var() == pytest.approx(noise.theory("var", 8, kurtosis), rel=0.03)
+
+
+def test_each_net_is_held_against_the_theory_at_its_own_kurtosis(frame):
+    strange = (frame["name"] == "noise/kurtosis") & (frame["seed"] == 1) & (frame["data.batch_size"] == 60)
+    table = noise.expected(frame.assign(value=frame["value"].where(~strange, 9.0)), "var")
+    assert table.loc[(60, 1), 8] == pytest.approx(noise.theory("var", 8, 9.0))
+    assert table.loc[(60, 0), 8] == pytest.approx(noise.theory("var", 8, 4.0))
+
+
+def test_the_slope_of_one_over_m_is_minus_one(frame):
+    mu = frame["name"].str.startswith("noise/mu/m")
+    exact = frame.assign(
+        value=frame["value"].where(~mu, 1 / frame["name"].str.extract(r"m(\d+)$")[0].astype(float))
+    )
+    np.testing.assert_allclose(noise.slopes(exact, "mu"), -1.0)
+    table = noise.noise_table(exact)
+    assert table.query("M == 8 and quantity.str.contains('mean')")["value"].item() == pytest.approx(1.0)
+
+
+def test_noise_is_read_from_the_nets_with_bn_only(frame):
+    other = frame[frame["name"].str.startswith("noise/")].assign(variant="bn_frozen", value=99.0)
+    both = pd.concat([frame, other], ignore_index=True)
+    pd.testing.assert_frame_equal(noise.noise(both, "mu"), noise.noise(frame, "mu"))
+
+
+def test_the_gap_is_training_minus_test_accuracy_at_the_last_step(frame):
+    rows = frame[(frame["variant"] == "bn") & (frame["data.batch_size"] == 8) & (frame["seed"] == 0)]
+    last = rows[rows["step"] == rows["step"].max()].set_index("name")["value"]
+    gap = noise.gaps(frame).loc[("bn", 0), 8]
+    assert gap == pytest.approx(last["train/accuracy_eval"] - last["test/accuracy"])
+    assert noise.gaps(frame, "loss").loc[("bn", 0), 8] == pytest.approx(
+        last["test/loss"] - last["train/loss_eval"]
+    )
+
+
+def test_a_batch_size_at_which_a_run_diverged_is_left_out_for_every_variant(frame):
+    lost = (frame["variant"] == "bn_frozen") & (frame["data.batch_size"] == 8) & (frame["seed"] == 3)
+    died = frame[lost].iloc[:1].assign(name="diverged_at", value=5.0, step=5)
+    slopes, left_out = noise.gap_slopes(pd.concat([frame, died]))
+    assert left_out == [8]
+    assert slopes.notna().all(axis=None)
+    verdict = judges.c17({"batch_noise": pd.concat([frame, died])})
+    assert "batch size 8 left out" in verdict.note
+
+
+def test_less_noise_and_less_regularization_with_bn_alone_is_the_claim(frame):
+    verdict = judges.c17({"batch_noise": frame})
+    assert verdict.verdict == "reproduced"
+    assert verdict.n == 5
+    assert verdict.effect == pytest.approx(0.004, rel=0.1)
+
+
+@pytest.mark.parametrize("other", ["baseline", "bn_frozen"])
+def test_a_gap_that_grows_without_the_noise_too_is_not_its_doing(other):
+    verdict = judges.c17({"batch_noise": synthetic_study.batch_noise(regularized=other)})
+    assert verdict.verdict == "partly"  # the noise falls all the same
+    assert verdict.high < 0
+
+
+def test_a_gap_that_falls_less_than_the_baselines_earns_half(frame):
+    test = (frame["name"] == "test/accuracy") & (frame["step"] > 0)
+    tilted = frame["value"] + 0.01 * np.log2(frame["data.batch_size"] / 8)
+    verdict = judges.c17({"batch_noise": frame.assign(value=frame["value"].where(~test, tilted))})
+    assert verdict.verdict == "partly"
+    assert verdict.low > 0
+    assert "BN's own -0.60" in verdict.note
+
+
+def test_without_the_frozen_control_the_claim_is_partly_reproduced_at_most(frame):
+    verdict = judges.c17({"batch_noise": frame[frame["variant"] != "bn_frozen"]})
+    assert verdict.verdict == "partly"
+    assert "not measured: BN with its noise frozen" in verdict.note
+    with pytest.raises(tidy.MissingData, match="baseline"):
+        judges.c17({"batch_noise": frame[frame["variant"] != "baseline"]})
+
+
+def test_noise_that_does_not_fall_denies_its_half_of_the_claim(frame):
+    noisy = frame["name"].str.match(r"noise/(mu|var)/")
+    verdict = judges.c17({"batch_noise": frame.assign(value=frame["value"].where(~noisy, 0.1))})
+    assert verdict.verdict == "partly"
+    assert verdict.unit == "number"
+
+
+def test_the_figure_shows_theory_beside_measurement_and_every_variants_gap(frame):
+    fig = figures.batch_noise(frame)
+    a, b, c, d = fig.axes
+    lines = {line.get_label(): line for line in a.lines}
+    np.testing.assert_allclose(lines["theory: 1/M"].get_ydata(), 1 / np.array(synthetic_study.BATCHES))
+    assert "theory, with the unit's kurtosis" in b.get_legend_handles_labels()[1]
+    assert "measured" in c.get_legend_handles_labels()[1]
+    assert d.get_legend_handles_labels()[1] == ["without BN", "with BN", "BN, noise frozen"]
+    assert "5,000 training images. Mean of 5 seeds" in fig.get_supxlabel()
+
+
+def test_the_tables_can_be_published(frame):
+    tables = [made for _, made in figures.published(frame) if isinstance(made, pd.DataFrame)]
+    assert len(tables) == 2
+    assert "with BN - BN, noise frozen" in report.effects_markdown(tables[1])

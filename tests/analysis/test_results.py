@@ -1,0 +1,253 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bnrepro.analysis import collect, report, statistics
+from bnrepro.analysis import frame as tidy
+
+numbers = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3))
+pairs = st.lists(st.tuples(numbers, numbers), min_size=2, max_size=12)
+
+
+def curve(variant: str, seed: int, values: list[float], every: int = 10) -> pd.DataFrame:
+    rows = {"step": np.arange(len(values)) * every, "value": values}
+    return pd.DataFrame(rows).assign(experiment="e", variant=variant, seed=seed, name="test/accuracy")
+
+
+# --- runs on disk -> frame
+
+
+def test_collected_values_are_the_recorded_ones_to_the_last_bit(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a")
+    frame = collect.collect(tmp_path / "e").frame
+    assert frame.query("seed == 1 and step == 10")["value"].item() == 0.1 + 0.2 / 3 * 10
+    assert set(frame["variant"]) == {"bn"}
+    assert {"optim.lr", "model.init_std", "data.batch_size", "regime"} <= set(frame.columns)
+
+
+def test_every_hyperparameter_is_a_column_and_what_names_a_machine_is_none(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a", lr=0.1)
+    synthetic.write_run(tmp_path / "e/bn/b", lr=0.5)
+    frame, provenance, _ = collect.collect(tmp_path / "e")
+    assert sorted(frame["optim.lr"].unique()) == [0.1, 0.5]
+    assert set(frame["model.width"]) == {100}
+    assert not {"output", "data.root", "train.device", "record.wandb", "seeds"} & set(frame.columns)
+    assert "somewhere" not in json.dumps(provenance)
+    assert [(p["run"], p["provenance"]["commit"]) for p in provenance] == [
+        ("e/bn/a", "1a2b3c"),
+        ("e/bn/b", "1a2b3c"),
+    ]
+
+
+def test_unfinished_runs_are_skipped_and_named(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a")
+    synthetic.write_run(tmp_path / "e/bn/b", lr=0.5, state="interrupted")
+    (synthetic.write_run(tmp_path / "e/bn/c", lr=2.0) / "run.json").write_text("{")
+    frame, _, unfinished = collect.collect(tmp_path / "e")
+    assert unfinished == ["e/bn/b (interrupted)", "e/bn/c (no readable run.json)"]
+    assert set(frame["optim.lr"]) == {0.1}
+
+
+def test_the_finished_seeds_of_a_run_that_goes_on_are_collected_and_the_others_are_not(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a", state="running", finished=[1])
+    frame, provenance, unfinished = collect.collect(tmp_path / "e")
+    assert set(frame["seed"]) == {1} and provenance[0]["seeds"] == [1]
+    assert unfinished == ["e/bn/a (running)"]
+
+
+def test_a_finished_run_of_a_version_that_told_no_seeds_apart_is_collected_whole(tmp_path):
+    status = synthetic.write_run(tmp_path / "e/bn/a") / "run.json"
+    status.write_text(json.dumps({"state": "finished", "provenance": {"commit": "1a2b3c"}}))
+    frame, provenance, _ = collect.collect(tmp_path / "e")
+    assert set(frame["seed"]) == {0, 1} and provenance[0]["seeds"] == [0, 1]
+
+
+def test_nothing_finished_is_missing_data(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a", state="failed")
+    with pytest.raises(tidy.MissingData, match=r"no finished run .*e/bn/a \(failed\)"):
+        collect.collect(tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("0,0,test/acuracy,0.1\n", r"metric 'test/acuracy' is not declared in bnrepro/measure/metrics\.py"),
+        ("0,0,test/accuracy\nx,y,z,w\n", "not a readable table"),
+    ],
+)
+def test_an_undeclared_name_or_a_broken_table_is_refused_with_its_file(tmp_path, table, message):
+    synthetic.write_run(tmp_path / "e/bn/a", table=table)
+    with pytest.raises(ValueError, match=rf"table\.csv: {message}"):
+        collect.collect(tmp_path / "e")
+
+
+def test_one_seed_measured_twice_with_the_same_hyperparameters_is_refused(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a")
+    synthetic.write_run(tmp_path / "e/bn/b")
+    with pytest.raises(ValueError, match="twice, in e/bn/a, e/bn/b"):
+        collect.collect(tmp_path / "e")
+
+
+def test_a_saved_frame_loads_unchanged_and_leaves_no_partial_file(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a")
+    collected = collect.collect(tmp_path / "e")
+    collect.save(collected, tmp_path / "results" / "e")
+    pd.testing.assert_frame_equal(tidy.load(tmp_path / "results" / "e.parquet"), collected.frame)
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["e.json", "e.parquet"]
+
+
+def test_a_missing_file_and_an_untidy_one_are_told_apart(tmp_path):
+    with pytest.raises(tidy.MissingData, match=r"collect\.py"):
+        tidy.load(tmp_path / "x.parquet")
+    pd.DataFrame({"step": [1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="no column experiment"):
+        tidy.load(tmp_path / "x.parquet")
+
+
+def test_the_collect_script_refuses_in_one_line_when_there_is_nothing_to_collect(tmp_path, capsys):
+    folders = ("--outputs", tmp_path, "--results", tmp_path / "results")
+    assert synthetic.run_script("collect.py", "nothing", *folders) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+# --- statistics
+
+
+def test_steps_to_finds_the_first_step_and_censors_instead_of_dropping():
+    frame = pd.concat([curve("bn", 0, [0.9, 0.2, 0.6, 0.5]), curve("bn", 1, [0.1, 0.2, np.nan, 0.4])])
+    found = tidy.steps_to(frame, 0.5)
+    assert found["steps"].tolist() == [20, np.inf]  # step 0 is not training
+    assert found["censored"].tolist() == [False, True]
+    assert found["budget"].tolist() == [30, 30]
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_a_higher_target_never_takes_fewer_steps(values, a, b):
+    frame = curve("bn", 0, values)
+    low, high = (tidy.steps_to(frame, target)["steps"].item() for target in sorted((a, b)))
+    assert low <= high
+
+
+def test_the_target_of_each_pair_is_that_seeds_own_baseline_best():
+    arms = [curve("baseline", 0, [0.1, 0.5, 0.4]), curve("baseline", 1, [0.1, 0.7, 0.8])]
+    frame = pd.concat([*arms, curve("bn", 0, [0.1, 0.6, 0.6]), curve("bn", 1, [0.1, 0.6, 0.7])])
+    found = tidy.steps_to(frame, tidy.baseline_best(frame)).set_index(["variant", "seed"])
+    assert found.loc[("bn", 0), "steps"] == 10
+    assert found.loc["baseline", "steps"].tolist() == [10, 20]
+    assert found.loc[("bn", 1), "censored"]
+
+
+def test_several_runs_of_one_seed_must_be_told_apart_by_the_caller():
+    with pytest.raises(ValueError, match=r"select one with frame\.query"):
+        tidy.steps_to(pd.concat([curve("bn", 0, [0.1, 0.2])] * 2), 0.5)
+
+
+@given(pairs)
+@settings(max_examples=40, deadline=None)
+def test_a_paired_interval_is_that_of_the_differences_and_turns_round_with_the_arms(values):
+    a, b = np.array(values).T
+    there, back = (
+        statistics.paired_bootstrap(a, b, n_resamples=500),
+        statistics.paired_bootstrap(b, a, n_resamples=500),
+    )
+    assert (a - b).min() - 1e-9 <= there.low <= there.value + 1e-9
+    assert there.value - 1e-9 <= there.high <= (a - b).max() + 1e-9
+    np.testing.assert_allclose(there[:3], [-back.value, -back.high, -back.low], atol=1e-9)
+    assert there.n == len(a)
+
+
+def test_an_interval_agrees_with_resampling_by_hand():
+    x = np.array([0.1, 0.4, 0.2, 0.9, 0.3])
+    resampled = x[np.random.default_rng(1).integers(0, 5, (20_000, 5))].mean(axis=1)
+    np.testing.assert_allclose(
+        statistics.bootstrap(x)[1:3], np.quantile(resampled, [0.025, 0.975]), atol=0.01
+    )
+
+
+def test_pairing_removes_what_seeds_share():
+    shared = np.random.default_rng(0).normal(0, 10, 8)
+    gain = statistics.paired_bootstrap(shared + 1 + np.arange(8) / 100, shared)
+    assert 1 < gain.low < gain.high < 1.1
+
+
+def test_degenerate_samples_give_no_false_interval():
+    assert statistics.paired_bootstrap([0.3, 0.5], [0.1, 0.3]).low == pytest.approx(0.2)
+    assert statistics.bootstrap([0.1] * 5)[:3] == (0.1, 0.1, 0.1)
+    assert np.isnan(statistics.bootstrap([0.4]).low)
+    assert np.isnan(statistics.bootstrap([0.4, np.nan, 0.3]).value)
+    with pytest.raises(tidy.MissingData):
+        statistics.bootstrap([])
+
+
+def test_censored_seeds_rank_above_every_number():
+    assert statistics.bootstrap([np.inf, np.inf], np.median)[:3] == (np.inf, np.inf, np.inf)
+    mostly = statistics.bootstrap([10.0, 20.0, 30.0, 40.0, np.inf], np.median)
+    assert mostly[:2] == (30.0, 10.0)
+    assert mostly.high == np.inf
+
+
+def test_arms_with_different_seeds_are_not_compared():
+    with pytest.raises(ValueError, match=r"seeds \[1, 2\]"):
+        statistics.paired_bootstrap(pd.Series([1, 2], index=[0, 1]), pd.Series([1, 2], index=[0, 2]))
+
+
+def test_holm_gives_the_textbook_values():
+    np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_the_correction_is_holms_over_the_whole_table_and_leaves_out_what_has_no_p():
+    rows = [{"unit": "points", "value": 0.0, "p": p} for p in (0.01, np.nan, 0.02, 0.5)]
+    np.testing.assert_allclose(statistics.corrected(rows)["p_holm"], [0.03, np.nan, 0.04, 0.5])
+
+
+def test_the_paired_test_gives_the_textbook_value_and_1_for_equal_arms():
+    a = pd.Series([0.1, 0.2, 0.4])
+    assert statistics.paired(a, a)["p"] == 1.0
+    assert statistics.paired(a * 2, a)["p"] == pytest.approx(0.1181, abs=1e-4)  # t = 2.646, 2 degrees
+    assert statistics.paired(a * 2, a) == statistics.paired(a * 2 - a)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[0.3, np.nan, 0.4], [np.nan, np.nan], [0.1, np.inf], [0.3, 0.3, 0.3], [0.3], [0.0], []],
+)
+def test_a_missing_a_constant_and_a_single_difference_have_no_p(differences):
+    assert np.isnan(statistics.p_value(differences))
+
+
+def test_the_table_of_figure_1_says_what_the_frame_says():
+    frame = synthetic.figure1(seeds=5, gain=0.02)
+    table = tidy.figure1_table(frame).set_index(["unit", "arm"])
+    last = tidy.curves(frame, "test/accuracy").iloc[-1]
+    gain = table.loc[("points", "bn - baseline")]
+    assert gain["value"] == pytest.approx((last["bn"] - last["baseline"]).mean())
+    assert 0.015 < gain["low"] < gain["value"] < gain["high"] < 0.025
+    assert gain["n"] == 5
+    assert table.loc[("ratio", "bn / baseline"), "high"] < 1
+    assert table["quantity"].str.contains("population").sum() == 1  # measured for BN only
+
+
+def test_a_bn_run_that_never_reaches_the_target_is_counted_and_shown():
+    arms = [curve("baseline", 0, [0.1, 0.9]), curve("bn", 0, [0.1, 0.5])]
+    text = report.effects_markdown(tidy.figure1_table(pd.concat(arms)))
+    assert "| bn | never | 1 (1 never) |" in text
+
+
+def test_the_analysis_half_imports_neither_torch_nor_wandb_nor_hydra():
+    code = (
+        "import sys, bnrepro.analysis.frame, bnrepro.analysis.claims, bnrepro.analysis.figures;"
+        "print(*{'torch', 'torchvision', 'wandb', 'hydra', 'omegaconf'} & set(sys.modules))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(synthetic.ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout == "\n"

@@ -1,0 +1,145 @@
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis import report
+from bnrepro.analysis.claims import tolerance as judges
+from bnrepro.analysis.effects import tolerance
+from bnrepro.analysis.figures import tolerance as figures
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return synthetic_study.tolerance_maps()
+
+
+def runs(rates: list[float], values: list[float], variant: str = "baseline", lost=()) -> pd.DataFrame:
+    rows = []
+    for rate, value in zip(rates, values, strict=True):
+        where = {
+            "variant": variant,
+            "model.activation": "relu",
+            "optim.lr": rate,
+            "model.init_std": 0.1,
+            "seed": 0,
+        }
+        rows.append({**where, "step": 9, "name": "val/accuracy", "value": value})
+        rows += [{**where, "step": 2, "name": "diverged_at", "value": 2.0}] if rate in lost else []
+    return synthetic_study.tidy(rows, "tolerance_maps")
+
+
+def test_a_collapse_above_a_rate_that_trains_is_divergence_and_below_it_is_slowness():
+    fates = tolerance.fates(runs([0.01, 0.1, 1.0, 10.0], [0.1, 0.9, 0.4, 0.5]))
+    assert fates["diverged"].tolist() == [False, False, True, False]
+
+
+def test_a_loss_that_is_not_finite_is_divergence_at_any_rate_and_counts_as_chance():
+    fates = tolerance.fates(runs([0.01, 0.1], [0.8, 0.9], lost=[0.01]))
+    assert fates["diverged"].tolist() == [True, False]
+    assert fates["accuracy"].tolist() == [0.1, 0.9]
+    assert tolerance.fates(runs([0.1, 1.0], [0.9, np.nan]))["lost"].tolist() == [False, True]
+
+
+def test_the_area_is_the_share_of_cells_and_shrinks_with_the_threshold(frame):
+    table = tolerance.areas(frame)
+    bn = table.query("activation == 'relu' and `trainable cells` == 'bn'")["value"].to_numpy()
+    assert (np.diff(bn) <= 0).all()
+    last = frame[(frame["step"] == 2000) & (frame["variant"] == "bn") & (frame["model.activation"] == "relu")]
+    expected = (last.query("name == 'val/accuracy'")["value"] >= 0.95).mean()
+    row = table.query("activation == 'relu' and `trainable cells` == 'bn' and `at least` == '95%'")
+    assert row["value"].item() == pytest.approx(expected)
+
+
+def test_the_difference_of_areas_is_paired_and_for_bn(frame):
+    table = tolerance.areas(frame, [0.9]).set_index(["activation", "trainable cells"])["value"]
+    for activation in ("sigmoid", "relu"):
+        arms = table[activation]
+        assert arms["bn - baseline"] == pytest.approx(arms["bn"] - arms["baseline"])
+        assert arms["bn - baseline"] > 0
+
+
+def test_the_boundary_is_the_lowest_rate_that_diverges_or_never(frame):
+    table = tolerance.edges(frame).set_index("lowest rate that diverges")["value"]
+    assert set(table["baseline"]) == {3.0}
+    assert set(table["bn"]) == {np.inf}
+    assert "never" in report.effects_markdown(tolerance.edges(frame))
+
+
+def test_the_best_rate_is_chosen_at_one_init_std_on_validation_data_only(frame):
+    best = tolerance.best_rates(frame)
+    assert best["relu", "baseline"] == 0.3
+    assert best["relu", "bn"] == 1.0
+    with pytest.raises(tidy.MissingData, match="validation"):
+        tolerance.best_rates(frame.replace({"name": {"val/accuracy": "test/accuracy"}}))
+
+
+def test_a_rate_lies_between_its_neighbours_on_the_grid_and_is_its_own_where_it_is_there():
+    assert tolerance.bracket([0.1, 0.3, 1, 3], 0.5) == (0.3, 1.0)
+    assert tolerance.bracket([0.1, 0.5, 1], 5 * 0.1) == (0.5, 0.5)
+    below, above = tolerance.bracket([0.1, 0.3], 1.5)
+    assert below == 0.3
+    assert np.isnan(above)
+
+
+def test_five_times_the_rate_is_judged_for_the_right_arm(frame):
+    assert (
+        judges.c7({"tolerance_maps": synthetic_study.tolerance_maps(reach=1.0)}).verdict == "not reproduced"
+    )
+    swapped = frame.replace({"variant": {"baseline": "bn", "bn": "baseline"}})
+    assert judges.c7({"tolerance_maps": swapped}).verdict == "not reproduced"
+    assert judges.c7({"tolerance_maps": frame}).effect == 1.0
+
+
+def test_a_baseline_that_survives_the_rate_below_five_times_earns_half(frame):
+    verdict = judges.c7({"tolerance_maps": frame})  # best at 0.3, trains at 1, diverges at 3
+    assert verdict.verdict == "partly"
+    assert "0% at rate 1 = 3.3x the best, 100% at 3 = 10x" in verdict.note
+    early = (frame["variant"] == "baseline") & (frame["optim.lr"] == 1) & (frame["step"] == 2000)
+    worse = frame.assign(value=frame["value"].where(~early, 0.2))
+    assert judges.c7({"tolerance_maps": worse}).verdict == "reproduced"
+
+
+def test_one_seed_carries_no_verdict_and_a_rate_beyond_the_grid_is_not_judged(frame):
+    assert judges.c7({"tolerance_maps": frame[frame["seed"] == 0]}).verdict == "not reproduced"
+    short = frame[frame["optim.lr"] <= 3]
+    early = (short["variant"] == "baseline") & (short["optim.lr"] == 1) & (short["step"] == 2000)
+    verdict = judges.c7({"tolerance_maps": short.assign(value=short["value"].where(~early, 0.2))})
+    assert verdict.verdict == "partly"
+    assert "not judged: sigmoid, each arm's own best rate: beyond the grid" in verdict.note
+    with pytest.raises(tidy.MissingData, match="beyond the grid"):
+        judges.c7({"tolerance_maps": frame[frame["optim.lr"] <= 1]})
+
+
+def test_the_map_counts_diverged_seeds_and_draws_both_borders(frame):
+    fig = figures.maps(frame)
+    baseline, bn, difference = fig.axes[:3]
+    assert sum("✕ 3/3" in t.get_text() for t in baseline.texts) == 15
+    assert not any("✕" in t.get_text() for t in [*bn.texts, *difference.texts])
+    _, trained, diverged = baseline.collections  # beside the map
+    assert len(diverged.get_segments()) == 5  # one straight border across the five init stds
+    assert len(trained.get_segments()) > 5
+    assert "mean of 3 seeds" in fig.get_supxlabel()
+
+
+def test_a_border_runs_between_unlike_cells_only_and_not_along_the_maps_edge():
+    ax = figures.Figure().subplots()
+    figures.outline(ax, np.array([[True, False], [True, False]]), "k")
+    (lines,) = ax.collections
+    assert [np.asarray(s).tolist() for s in lines.get_segments()] == [
+        [[1, 0], [1, 1]],
+        [[1, 1], [1, 2]],
+    ]
+
+
+def test_what_is_published_reads_as_a_table_or_a_figure(frame):
+    made = list(figures.published(frame))
+    assert [stem for stem, _ in made] == [
+        "tolerance_maps",
+        "tolerance_area",
+        "tolerance_area",
+        "tolerance_edges",
+    ]
+    assert "45 cells" in made[1][1].get_supxlabel()
+    assert all(report.effects_markdown(table) for _, table in made[2:])

@@ -1,0 +1,113 @@
+"""A run's folder is a function of its hyperparameters that differ from their defaults."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from bnrepro.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    InceptionConfig,
+    MLPConfig,
+    OptimConfig,
+    TrainConfig,
+)
+from bnrepro.config.address import address, identity
+from bnrepro.config.compose import from_file, jobs, single
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import run
+
+
+def test_the_default_run_has_no_identity_and_a_setting_at_its_default_changes_no_address():
+    assert identity(Config()) == {}
+    given = Config(model=MLPConfig(width=100), optim=OptimConfig(lr=0.1), train=TrainConfig(steps=50_000))
+    assert identity(given) == {} and address(given) == address(Config())
+
+
+def test_an_identity_lists_what_differs_and_nothing_else():
+    cfg = Config(model=MLPConfig(width=8, norm="bn"), optim=OptimConfig(lr=0.5), train=TrainConfig(steps=40))
+    assert identity(cfg) == {"model.width": 8, "model.norm": "bn", "optim.lr": 0.5, "train.steps": 40}
+
+
+def test_a_setting_that_is_added_later_changes_no_address_while_it_has_its_default():
+    @dataclass
+    class LaterConfig(MLPConfig):
+        gate: str = "off"
+
+    now, later = (Config(model=model(width=8)) for model in (MLPConfig, LaterConfig))
+    assert address(now) == address(later)
+    assert identity(Config(model=LaterConfig(gate="on"))) == {"model.gate": "on"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"train": TrainConfig(examples=60_000)}, {"train": TrainConfig(steps=1000)}),
+        ({"eval": EvalConfig(points=50)}, {"eval": EvalConfig(every=1000)}),
+        ({"optim": OptimConfig(decay_steps=0)}, {"optim": OptimConfig(decay_steps=50_000)}),
+        ({"seeds": 5}, {"seeds": [7, 1]}),
+    ],
+)
+def test_what_comes_to_the_same_run_has_the_same_address(one, other):
+    assert address(Config(**one)) == address(Config(**other))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("output=elsewhere", "record=wandb", "data.root=there", "data.cache=here", "data.decode=stream"),
+        *("train.engine=eager", "train.workers=1", "train.device=cpu", "train.checkpoint_seconds=0"),
+    ],
+)
+def test_an_address_ignores_where_and_how_a_run_is_made(how):
+    run = ["variant=inception", "data=shapes"] if how == "data.decode=stream" else ["variant=bn"]
+    here, there = single(run), single([*run, how])
+    assert here != there and identity(here) == identity(there) and address(here) == address(there)
+
+
+@pytest.mark.parametrize("what", ["optim.lr=0.2", "train.processes=2", "regime=tuned", "data.holdout=10"])
+def test_an_address_knows_every_hyperparameter(what):
+    assert address(single(["variant=bn"])) != address(single(["variant=bn", what]))
+
+
+def test_the_two_nets_differ_in_their_addresses_even_at_all_defaults():
+    mlp, inception = Config(), Config(model=InceptionConfig(), data=DataConfig("shapes"))
+    assert identity(inception) == {"model.name": "inception", "data.name": "shapes"}
+    assert address(mlp) != address(inception)
+    assert "-std" in address(mlp) and "-std" not in address(inception)
+
+
+def test_an_image_folder_is_known_by_its_place_and_the_other_images_by_their_names():
+    for name, known in (("imagefolder", True), ("imagenette", False)):
+        here, there = (
+            Config(data=DataConfig(name, root=root), model=InceptionConfig()) for root in ("here", "there")
+        )
+        assert (address(here) != address(there)) is known
+
+
+def test_a_sweep_has_one_address_per_combination_and_the_command_line_goes_before_the_file():
+    configs = jobs(
+        ["experiment=fig1_mnist", "optim.lr=0.1,0.5,2", "data.batch_size=16,60", "variant=baseline,bn"]
+    )
+    assert len({address(c) for c in configs}) == len(configs) == 12
+    assert {(c.variant, c.regime) for c in jobs(["experiment=fig1_mnist"])} == {
+        (arm, regime) for arm in ("baseline", "bn") for regime in ("paper_like", "tuned")
+    }
+
+
+@pytest.mark.parametrize("variant", ["bn", "inception"])
+def test_a_configuration_read_back_from_a_run_s_folder_is_the_run_s(variant, tmp_path):
+    wanted = [
+        "train.steps=2",
+        "eval.every=1",
+        "train.engine=eager",
+        f"output={tmp_path}",
+        f"variant={variant}",
+    ]
+    if variant == "inception":
+        wanted += ["data=shapes", "data.size=32", "data.num_classes=2", "model.multiplier=0.1"]
+    cfg = single([*wanted, "data.batch_size=10", "train.workers=1"])
+    run(cfg, lambda done, remark: None)
+    read = from_file(RunFolder.of(cfg).config)
+    assert address(read) == address(cfg) and type(read.model) is type(cfg.model)

@@ -1,0 +1,82 @@
+"""Bad settings are refused in one line that says what to change, before anything is read or written."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from bnrepro.config import Config, ConfigError, DataConfig, InceptionConfig, MLPConfig
+from bnrepro.config.compose import jobs, single
+from bnrepro.config.refusal import settings
+from bnrepro.data import DataError
+from bnrepro.runs.run import check
+
+BAD = {
+    "optim.lrr=1": r"optim\.lrr: no such setting.*optim\.lr",
+    "model.widht=8": r"model\.widht: no such setting.*model\.width",
+    "variant=bnn": "variant=bnn: no such variant.*did you mean bn.*baseline",
+    "data=mnst": "data=mnst: no such data.*mnist",
+    "model=incepton": "model=incepton: no such model.*did you mean inception.*mlp",
+    "data.batch_size=0": "batch_size=0",
+    "data.batch_size=-60": "batch_size=-60",
+    "data.batch_size=4001": "batch_size=4001.*4000",
+    "variant=bn data.batch_size=1": "at least 2 examples",
+    "optim.lr=-0.1": "optim.lr=-0.1",
+    "optim.lr=nan": "optim.lr=nan",
+    "optim.lr=fast": "optim.lr=fast",
+    "seeds=[1,2,1]": r"\[1\] appear twice",
+    "seeds=0": "seeds=0",
+    "seeds=100000": "at most 10,000",
+    "model.activation=sigmod": "did you mean sigmoid",
+    "model.dropout=1": "model.dropout=1",
+    "train.device=tpu": "train.device=tpu",
+    "train.device=cuda": "no CUDA device",
+    "train.engine=fast": r"train\.engine=fast: choose one of auto, xla, eager, cuda",
+    "train.engine=xla train.device=cuda": r"train\.engine=xla runs on the CPU",
+    "train.engine=cuda train.device=cpu": r"train\.engine=cuda needs a GPU",
+    "variant=inception data=shapes train.engine=xla": r"train\.engine=xla: only for model=mlp",
+    "regime=../x": "regime",
+    "variant=../x": "variant",
+    # Each net has its own settings:
+    "model=inception model.width=8": r"^model\.width: only for model=mlp$",
+    "variant=inception model.init_std=1": r"^model\.init_std: only for model=mlp$",
+    "model.multiplier=0.5": r"^model\.multiplier: only for model=inception$",
+    "model=mlp model.stem=imagenet": r"^model\.stem: only for model=inception$",
+    "model.name=inception": r"model\.name=inception: choose one of mlp",
+    "model=inception model.name=mlp": r"model\.name=mlp: choose one of inception",
+    "model=inception model.norm=ghost": r"model\.norm=ghost: choose one of none, bn, torch",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here train.device=cuda is good input")
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(overrides, tmp_path):
+    with pytest.raises((ConfigError, DataError), match=BAD[overrides]) as caught:
+        check(single([*overrides.split(), f"output={tmp_path}"]))
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_sweep_with_one_bad_job_is_refused_as_a_whole():
+    with pytest.raises(ConfigError, match=r"^model\.width: only for model=mlp$"):
+        jobs(["variant=bn,inception", "model.width=8"])
+
+
+def test_a_net_has_no_setting_of_the_other():
+    mlp, inception = ({field.name for field in fields(kind)} for kind in (MLPConfig, InceptionConfig))
+    assert {"width", "depth", "init_std", "noise"} <= mlp - inception
+    assert {"multiplier", "stem", "lrn", "native"} <= inception - mlp
+    with pytest.raises(TypeError, match="width"):
+        InceptionConfig(width=8)  # pyright: ignore[reportCallIssue]
+
+
+def test_the_settings_are_those_of_both_nets_by_their_dotted_names():
+    names = settings()
+    assert {"seeds", "optim.lr", "model.width", "model.multiplier", "train.engine"} <= set(names)
+    assert not {"optim", "model", "width"} & set(names)
+
+
+def test_both_nets_are_good_at_their_defaults_with_images_that_fit():
+    for model, data in ((MLPConfig(), DataConfig()), (InceptionConfig(), DataConfig("shapes"))):
+        assert Config(model=model, data=data).model is model
+    with pytest.raises(ConfigError, match="model=inception needs data=tiny_imagenet"):
+        Config(model=InceptionConfig())

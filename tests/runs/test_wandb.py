@@ -1,0 +1,191 @@
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from bnrepro.runs.folder import HEADER, Row, RunFolder, Table
+from bnrepro.runs.wandb import WandbMirror
+
+SEEDS = [0, 3]
+HISTOGRAM = ([1, 4, 2], [-1.0, 0.0, 0.5, 2.0])
+
+
+def config(mode: str) -> dict[str, Any]:
+    record = {"wandb": mode, "project": "bnrepro"}
+    return {"experiment": "fig1", "variant": "bn", "optim": {"lr": 0.1}, "record": record}
+
+
+Recorders = list[Table | WandbMirror]  # the table first, as in a run
+
+
+def evaluate(recorders: Recorders, step: int) -> None:
+    for recorder in recorders:
+        for seed in SEEDS:
+            recorder.log(step, seed, {"test/loss": 1 / (step + seed + 3), "test/accuracy": step / 7})
+            bands = {"probe/hidden3/typical/p15": -1 / 3, "probe/hidden3/typical/p85": float("inf")}
+            recorder.log(step, seed, bands, {"probe/hidden3/typical": HISTOGRAM})
+        recorder.flush()
+
+
+@contextmanager
+def recording(run_dir: Path, mode: str) -> Iterator[Recorders]:
+    folder = RunFolder(run_dir)
+    recorders: Recorders = [Table(folder), WandbMirror(folder, config(mode), SEEDS)]
+    yield recorders
+    for recorder in recorders:
+        recorder.close("finished")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's own W&B is read or written."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        for name in ("CACHE", "CONFIG", "DATA"):
+            patch.setenv(f"WANDB_{name}_DIR", str(home))
+        patch.setenv("NETRC", str(home / "netrc"))
+        patch.delenv("WANDB_API_KEY", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after step 5 with a checkpoint of step 2, resumed with the mirror, finished."""
+    run_dir = tmp_path_factory.mktemp("runs") / "lr0.1-ab12"
+    killed = Table(RunFolder(run_dir))
+    for step in (0, 2, 5):
+        evaluate([killed], step)
+    with recording(run_dir, "offline") as recorders:
+        for recorder in recorders:
+            recorder.rewind(2, SEEDS)
+        evaluate(recorders, 5)
+        for recorder in recorders:
+            recorder.log(7, 3, {"diverged_at": 7.0})
+            recorder.log(10, 3, {"train/loss": float("nan")})
+        evaluate(recorders, 10)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def records(resumed: Path) -> dict[int, list[dict[str, Any]]]:
+    """Seed -> the records of its offline run, as `wandb leet inspect --json` prints them."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json"]
+    (identity,) = {path.name.split("-")[-2] for path in resumed.glob("wandb/offline-run-*")}
+    files = {seed: next(resumed.glob(f"wandb/offline-run-*/run-{identity}-{seed}.wandb")) for seed in SEEDS}
+    # Both at once: each takes seconds to start.
+    readers = {seed: subprocess.Popen([*command, files[seed]], stdout=subprocess.PIPE) for seed in SEEDS}
+    output = {seed: reader.communicate()[0] for seed, reader in readers.items()}
+    return {seed: [json.loads(line) for line in lines.splitlines()] for seed, lines in output.items()}
+
+
+def only(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind] for record in records if record["type"] == kind]
+
+
+def test_the_offline_run_holds_every_value_of_the_table_and_no_other(resumed: Path, records: dict[int, list]):
+    table = RunFolder(resumed).rows()
+    assert {row.step for row in table} == {0, 2, 5, 7, 10}
+    for seed in SEEDS:
+        mirrored = [
+            Row(seed, item["step"], name, float(value))
+            for item in (history["item"] for history in only(records[seed], "history"))
+            for name, value in item.items()
+            if not name.startswith("_") and name != "step" and "._type" not in name
+            if not name.endswith((".bins", ".values"))
+        ]
+        expected = [row for row in table if row.seed == seed]
+        assert sorted(map(repr, mirrored)) == sorted(map(repr, expected))
+
+
+def test_steps_go_up_one_history_row_each_and_are_the_axis_of_every_curve(records: dict[int, list]):
+    history = only(records[3], "history")
+    assert [h["item"]["step"] for h in history] == [h["step"]["num"] for h in history] == [0, 2, 5, 7, 10]
+    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in only(records[3], "metric")}
+    assert axes["*"] == "step"
+
+
+def test_histograms_keep_their_counts_and_edges(records: dict[int, list]):
+    last = only(records[0], "history")[-1]["item"]
+    prefix = "probe/hidden3/typical"
+    assert (last[f"{prefix}.values"], last[f"{prefix}.bins"]) == HISTOGRAM
+    assert last[f"{prefix}._type"] == "histogram"
+
+
+def test_each_seed_is_one_run_in_the_group_of_its_experiment_and_variant(records: dict[int, list]):
+    runs = [only(records[seed], "run")[0] for seed in SEEDS]
+    assert [run["display_name"] for run in runs] == ["bn-0", "bn-3"]
+    assert {run["run_group"] for run in runs} == {"fig1/bn/lr0.1-ab12"}
+    assert {(run["project"], run["job_type"]) for run in runs} == {("bnrepro", "bn")}
+    assert [run["config"]["update"]["seed"] for run in runs] == SEEDS
+    assert runs[0]["config"]["update"]["optim"] == {"lr": 0.1}
+    assert only(records[0], "exit")[0].get("exit_code", 0) == 0
+
+
+def test_the_artifact_is_this_seed_s_part_of_the_table(resumed: Path, records: dict[int, list]):
+    (artifact,) = only(records[3], "artifact")
+    (content,) = artifact["manifest"]["contents"]
+    lines = (resumed / "table.csv").read_text().splitlines(keepends=True)
+    assert artifact["type"] == "table"
+    assert content["path"] == "table.csv"
+    assert Path(content["local_path"]).read_text() == HEADER + "".join(x for x in lines if x.startswith("3,"))
+
+
+@pytest.mark.parametrize("broken", ["init", "Run.log", "Run.finish"])
+def test_wandb_failing_gives_one_warning_and_a_complete_table(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    owner = wandb.Run if "Run" in broken else wandb
+    method = broken.removeprefix("Run.")
+    working = getattr(owner, method)
+
+    def fails(*arguments: Any, **settings: Any) -> None:
+        if method == "finish":
+            working(*arguments, **settings)
+        raise RuntimeError("no more disk")
+
+    monkeypatch.setattr(owner, method, fails)
+    with recording(tmp_path, "offline") as recorders:
+        for step in (0, 1, 2):
+            evaluate(recorders, step)
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "no more disk" in warning.message
+    assert str(tmp_path / "table.csv") in warning.message
+    assert len(RunFolder(tmp_path).rows()) == 3 * len(SEEDS) * 4
+
+
+@pytest.mark.parametrize("obstacle", ["no API key", "server unreachable"])
+def test_online_without_key_or_server_goes_on_offline_with_one_warning(
+    obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def unreachable(**_: Any) -> bool:
+        raise wandb.Error("server unreachable")
+
+    if obstacle == "server unreachable":
+        monkeypatch.setattr(wandb, "login", unreachable)
+    with recording(tmp_path, "online") as recorders:
+        evaluate(recorders, 0)
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert obstacle in warning.message
+    assert "wandb sync" in warning.message
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == len(SEEDS)
+
+
+def test_a_mirror_that_hangs_does_not_hold_up_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    released = threading.Event()
+    monkeypatch.setattr(wandb, "init", lambda **_: released.wait())
+    monkeypatch.setattr("bnrepro.runs.wandb.CLOSE_TIMEOUT", 0.01)
+    with recording(tmp_path, "offline") as recorders:
+        evaluate(recorders, 0)
+    released.set()
+    assert len(RunFolder(tmp_path).rows()) == len(SEEDS) * 4
+    assert [record.message.count("still uploading") for record in caplog.records] == [1]

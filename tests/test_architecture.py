@@ -1,0 +1,97 @@
+"""The worked examples of docs/architecture.md do what the page says."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bnrepro.config import Config, EvalConfig, MLPConfig, ModelConfig, TrainConfig
+from bnrepro.data import Dataset
+from bnrepro.measure import evaluators, metrics
+from bnrepro.measure.evaluators import Evaluator, Measurer, Measures
+from bnrepro.measure.metrics import Metric
+from bnrepro.models import build
+from bnrepro.rng import generator
+from bnrepro.training.engines.base import Engine
+from bnrepro.training.engines.eager import Eager
+from bnrepro.training.state import Replica, State
+from bnrepro.training.step import make_step
+
+PAGE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+
+
+def example(title: str) -> str:
+    """The code under a heading, without the lines that belong in other files."""
+    found = re.search(rf"## {title}\n.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def data() -> Dataset:
+    space = {"torch": torch}
+    exec(example("Add a data set").split("tensors =")[0], space)
+    return Dataset(*space["stripes"](), scale=1 / 255, split="test")
+
+
+def config(**eval_settings) -> Config:
+    return Config(
+        seeds=2,
+        model=MLPConfig(width=6, depth=1),
+        train=TrainConfig(steps=4, engine="eager"),
+        eval=EvalConfig(probe=False, **eval_settings),
+    )
+
+
+def test_the_example_data_set_can_be_trained_on(data: Dataset):
+    assert data.images.dtype == torch.uint8 and data.flat and len(data.labels) == 100
+    assert data.inputs(data.images[:1]).max() == 1
+
+
+def test_the_example_model_has_what_every_model_has():
+    space = {
+        "ModelConfig": ModelConfig,
+        "dataclass": dataclass,
+        "nn": nn,
+        "torch": torch,
+        "generator": generator,
+    }
+    exec(example("Add a model"), space)
+    net = space["Linear"](space["LinearConfig"](), 784, 10).reset(3)
+    logits, taps = net(torch.rand(5, 784))
+    assert logits.shape == (5, 10)
+    assert {name: len(w) for name, w in net.probed().items()} == {
+        name: u.shape[1] for name, u in taps.items()
+    }
+    assert torch.equal(net.classifier.weight, space["Linear"](None, 784, 10).reset(3).classifier.weight)
+
+
+def test_the_example_engine_trains_what_the_eager_one_trains(data: Dataset):
+    space = {"Engine": Engine, "Eager": Eager, "make_step": make_step, "build": build, "torch": torch}
+    exec(example("Add an engine"), space)
+    cfg = config()
+    one, other = (State([Replica(cfg, seed) for seed in cfg.seeds], data) for _ in range(2))
+    losses = space["Loop"](one.replicas, data).advance(one, 0, 4)
+    assert torch.equal(losses, Eager(other, data).advance(other, 0, 4))
+    assert all(torch.equal(one.params[name], other.params[name]) for name in one.params)
+
+
+def test_the_example_metric_is_measured_and_declared(data: Dataset, monkeypatch: pytest.MonkeyPatch):
+    declaration, rest = example("Add a metric").split("\n", 1)
+    space = {"Evaluator": Evaluator, "Measures": Measures, "EVALUATORS": dict(evaluators.EVALUATORS)}
+    exec(rest.rsplit("\n", 2)[0], space)
+    monkeypatch.setattr(evaluators, "EVALUATORS", space["EVALUATORS"])
+    monkeypatch.setattr(
+        metrics, "METRICS", (*metrics.METRICS, eval(declaration.split("#")[0], {"Metric": Metric}))
+    )
+    cfg = config()
+    state = State([Replica(cfg, seed) for seed in cfg.seeds], data)
+    state.step = 0
+    measured = Measurer(Eager(state, data), state, data)(state, torch.zeros(2, 0))
+    norms = [sum(float(p[s].square().sum()) for p in state.params.values()) ** 0.5 for s in range(2)]
+    assert [each.values["weights/norm"] for each in measured] == pytest.approx(norms)
+    assert metrics.declared("weights/norm").unit == "l2"
+    metrics.declared.cache_clear()
