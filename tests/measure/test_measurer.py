@@ -24,8 +24,8 @@ SHARE = 2.5 / 320
 # or a small covariate shift.
 NEAR = {"rel": 1e-3, "abs": 2e-5}
 NETS = {
-    "bn": {"norm": "bn", "dropout": 0.3},
-    "after": {"norm": "bn", "placement": "after", "noise": 1.0, "activation": "tanh"},
+    "bn": {"norm": "bn", "dropout": 0.3, "noise": 1.0},
+    "after": {"norm": "bn", "placement": "after", "activation": "tanh"},
     "renorm": {"norm": "renorm"},
     "group": {"norm": "group", "width": 15, "activation": "tanh"},  # 5 groups of 3
 }
@@ -79,7 +79,7 @@ def assert_alike(found: list[Measures], expected: list[Measures]) -> None:
 @pytest.mark.parametrize("case", NETS)
 def test_every_engine_measures_the_same(case: str, data: Dataset, forks: None) -> None:
     cfg = config(**NETS[case])
-    cfg.eval.diagnose = case != "renorm"  # of all that takes long the part that knows no norm
+    cfg.eval.diagnose = case in ("bn", "group")  # most of the time is compiling it
     expected = measured(Eager, cfg, data)
     for values, histograms in expected:
         families = {name.split("/")[0] for name in values}

@@ -120,7 +120,7 @@ def test_forked_replicas_have_the_bits_of_those_of_one_process(case, nets, forks
 
 @pytest.mark.parametrize("engine", MAKE)
 def test_rates_initial_scales_and_dropout_rates_of_one_pack_are_those_of_solo_runs(engine, nets, forks):
-    cfgs = [nets.config(norm="bn", dropout=0.3, optim=FULL) for _ in range(4)]
+    cfgs = [nets.config(seeds=[3], norm="bn", dropout=0.3, optim=FULL) for _ in range(4)]
     cfgs[1].optim.lr, cfgs[2].model.init_std, cfgs[3].model.dropout = 0.05, 0.5, 0.6
     state = nets.state(*cfgs)
     made = MAKE[engine](state, nets.data)
@@ -128,7 +128,7 @@ def test_rates_initial_scales_and_dropout_rates_of_one_pack_are_those_of_solo_ru
     made.close()
     for run, cfg in enumerate(cfgs):
         solo, curve = trained(nets, "eager" if engine == "cuda" else engine, cfg)
-        rows, same = slice(2 * run, 2 * run + 2), {"rtol": 0, "atol": 0} if engine != "cuda" else CLOSE
+        rows, same = slice(run, run + 1), {"rtol": 0, "atol": 0} if engine != "cuda" else CLOSE
         torch.testing.assert_close(losses[rows], curve, **same)
         for name, value in (solo.params | solo.buffers).items():
             torch.testing.assert_close((state.params | state.buffers)[name][rows], value, **same)

@@ -44,7 +44,7 @@ def test_a_seed_alone_has_the_bits_that_it_has_among_others(nets):
 def test_steps_cut_anywhere_give_the_same_bits(chunk, nets, monkeypatch):
     expected = advanced(nets, nets.config(**SETTINGS), 50)
     monkeypatch.setattr(xla, "CHUNK", chunk)
-    for stops in ((7, 50), (1, 16, 33, 50), (50,)):
+    for stops in ((7, 50), (1, 16, 33, 50)):
         assert_same_bits(advanced(nets, nets.config(**SETTINGS), *stops), expected)
 
 

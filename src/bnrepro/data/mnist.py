@@ -47,15 +47,13 @@ def mnist(cfg: DataConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         get = functools.partial(MNIST, cfg.root, download=True)
         remedy = f"put {', '.join(missing)} into {raw}"
         download(cfg, "12 MB", remedy, "mnist5k", get, [raw.parent, raw])
+    content = {name: (raw / name).read_bytes() for name in FILES}
     for name, md5 in FILES.items():
-        if hashlib.md5((raw / name).read_bytes()).hexdigest() != md5:
+        if hashlib.md5(content[name]).hexdigest() != md5:
             raise DataError(
                 f"{raw / name} is truncated or altered (MD5 differs); delete it to download it again"
             )
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
-    parts = []
-    for part in ("train", "t10k"):
-        parts.append(read_image_file(str(raw / f"{part}-images-idx3-ubyte")).view(-1, 784))
-        parts.append(read_label_file(str(raw / f"{part}-labels-idx1-ubyte")).long())
-    return parts[0], parts[1], parts[2], parts[3]
+    # Read here: torchvision's reader says the same in three times the lines, and takes six seconds to import.
+    parts = [np.frombuffer(content[name], np.uint8, offset=16 if "idx3" in name else 8) for name in FILES]
+    images, labels, test_images, test_labels = (torch.from_numpy(part.copy()) for part in parts)
+    return images.view(-1, 784), labels.long(), test_images.view(-1, 784), test_labels.long()

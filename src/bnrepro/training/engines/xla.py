@@ -70,7 +70,7 @@ class Xla(Engine):
     def apply(
         self, function: Function, state: State, batches: Sequence[Tensor], shared: Sequence[str]
     ) -> list[Tensor]:
-        whole = [getattr(self.data, name) for name in shared]
+        whole, known = [getattr(self.data, name) for name in shared], len(self._applied)
         compiled = self._compiled(function, state, [part[0, 0] for part in batches], whole)
         given = [self._shared(name) for name in shared]
 
@@ -81,8 +81,8 @@ class Xla(Engine):
             nets = len(tensors) - len(batches)
             return [self._aten.to_torch(each) for each in compiled(arrays[:nets], arrays[nets:], given)]
 
-        first = row(0)  # alone: it may have to be compiled, and not by two threads at a time
-        each = [first, *self._threads.map(row, range(1, len(state)))]
+        each = [row(0)] if len(self._applied) > known else []  # compiled here, not by two threads at a time
+        each += self._threads.map(row, range(len(each), len(state)))
         return [torch.stack(parts) for parts in zip(*each, strict=True)]
 
     def _compiled(
