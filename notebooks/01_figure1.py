@@ -69,8 +69,9 @@ figures.sensitivity(tidy.load(folder / "sensitivity_mnist.parquet"))
 # %% [markdown]
 # ## The numbers
 #
-# Intervals are 95% percentile bootstraps over seeds, paired for differences and ratios. "The baseline's
-# best" is, for each seed, the highest accuracy of that seed's baseline: the paper's way to set a target,
+# Means have t intervals, medians exact ones between order statistics (from six seeds on); differences and
+# ratios are paired. "The baseline's best" is, for each seed, the highest accuracy of that seed's baseline: the
+# paper's way to set a target,
 # and a strict one, since the highest point of a noisy curve is partly luck. A run that never reaches it
 # would be counted as "never".
 
@@ -83,9 +84,9 @@ for regime, frame in regimes.items():
 # %% [markdown]
 # ## What it means
 #
-# The verdicts below follow rules fixed before the results were seen (`bnrepro/analysis/claims/`). A row
-# shows its weakest case, and the notes list every case with its interval, so that a claim that holds in one
-# regime only says so.
+# The verdicts below follow rules that are older than the runs they judge (`bnrepro/analysis/claims/`;
+# `results/rules.csv` has their error rates on simulated data). A row shows the claim's main case, and the
+# notes list every case with its interval and the smallest effect of interest.
 #
 # What the paper leaves open, and what this figure cannot settle:
 #

@@ -74,8 +74,8 @@ drawn.curves(frame)
 # Means over all cells of the grid, seed by seed. The rate rule has no mean over all batch sizes: it lowers
 # the rate below a batch of 60 and raises it above, and so the two sides are told apart. "BN x" is an
 # interaction: BN's effect with the second level of the other factor, minus its effect with the first. "Per
-# doubling" is the slope of accuracy over the logarithm of the batch size. Intervals are 95% percentile
-# bootstraps over seeds, p is of a paired t-test with Holm's correction over the table; a run whose loss was
+# doubling" is the slope of accuracy over the logarithm of the batch size. Intervals are 95% t
+# intervals over seeds, p is of a paired t-test with Holm's correction over the table; a run whose loss was
 # not finite counts as chance.
 #
 # An average over cells can hide opposite effects in two of them. The tables of every cell, each with Holm's

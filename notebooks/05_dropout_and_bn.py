@@ -53,9 +53,8 @@ dropout(frame)
 # %% [markdown]
 # ## The numbers
 #
-# Differences are paired by seed, with 95% percentile-bootstrap intervals. `p (Holm)` is from a paired
-# t-test, corrected for all rows of the table; with few seeds it is stricter than the bootstrap, and where
-# the two disagree the difference should be called undecided.
+# Differences are paired by seed, with 95% t intervals. `p (Holm)` is from a paired t-test, corrected for all
+# rows of the table.
 #
 # "Best dropout rate - none": for each seed, the rate above 0 (in brackets) that was best on the *other*
 # seeds. Taking the best rate of the same numbers would compare the luckiest of several rates with one.

@@ -54,7 +54,7 @@ by_batch_size(frame)
 # ## Paired differences to BN, and to no normalization
 #
 # Test accuracy of the row's method minus that of BN (first table) or of the plain net (second), in points,
-# per batch size; positive is better. 95% percentile-bootstrap intervals over seeds; a star: p < 0.05 in a
+# per batch size; positive is better. 95% t intervals over seeds; a star: p < 0.05 in a
 # paired t-test after Holm's correction over the whole table. A run that diverged counts as chance (10%) and
 # widens its interval; which runs did is listed below.
 

@@ -53,7 +53,7 @@ over_training(frame)
 # ## The cost of doing it wrong
 #
 # Test accuracy with Algorithm 2 minus that with the other statistics, in points: positive is what is lost.
-# At the last step, and averaged over training. Paired by seed, 95% percentile-bootstrap intervals; a star:
+# At the last step, and averaged over training. Paired by seed, 95% t intervals; a star:
 # p < 0.05 in a paired t-test after Holm's correction over the whole table. Statistics of the test batch (of
 # the training size) depend on the companions of an example, but not on the momentum: "any".
 

@@ -103,11 +103,11 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LAYERS))))
 # %% [markdown]
 # ## What it means
 #
-# The rules were fixed before the results were seen (`bnrepro/analysis/claims/jacobian.py`). C15 is the
-# conjecture on the singular values. The second row asks the question of Santurkar et al.: is internal
-# covariate shift, as *they* define it, lower with BN? "Not reproduced" would agree with them, "partly"
-# means that it depends on nonlinearity and depth; it is no row of the scorecard,
-# because the paper itself states no measure. A row shows its weakest case; the notes list every case.
+# C15 is the conjecture on the singular values. The second row asks the question of Santurkar et al.: is
+# internal covariate shift, as *they* define it, lower with BN? "Not reproduced" would agree with them,
+# "partly" means that it depends on nonlinearity and depth; it is no row of the scorecard, because the paper
+# itself states no measure. A row shows its first case; the notes list every case. The rules are in
+# `bnrepro/analysis/claims/jacobian.py`, their error rates in `results/rules.csv`.
 #
 # What this cannot settle:
 #
@@ -119,12 +119,12 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LAYERS))))
 # - Small singular values are counted as 0.0001; the range of steps is ours.
 
 # %%
-statements = {"C15": claims.STATEMENTS["C15"], "ICS": jacobian.SHIFT}
-verdicts = [judge({"why_it_works": frame}) for judge in (jacobian.c15, jacobian.covariate_shift)]
-for verdict in verdicts:
+rules = {claims.STATEMENTS["C15"]: claims.RULES["C15"], jacobian.SHIFT: jacobian.COVARIATE_SHIFT}
+for statement, rule in rules.items():
+    verdict = rule.judge({"why_it_works": frame})
     value = report.format_interval(verdict.unit, verdict.effect, verdict.low, verdict.high)
-    display(Markdown(f"**{verdict.claim}**, {statements[verdict.claim]}: **{verdict.verdict}**"))
-    print(f"weakest case, {verdict.n} seeds: {verdict.measure} {value}\n{verdict.note}\n")
+    display(Markdown(f"{statement}: **{verdict.verdict}**"))
+    print(f"{verdict.measure} {value}, {verdict.n} {verdict.of}\n{verdict.note}\n")
 display(Markdown(report.effects_markdown(why.accuracy_table(frame))))
 for run in json.loads((folder / "why_it_works.json").read_text()):
     print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))

@@ -54,7 +54,7 @@ dots(frame)
 # %% [markdown]
 # ## The numbers
 #
-# In points of final test accuracy, paired by seed; 95% percentile-bootstrap intervals; `p (Holm)` from a
+# In points of final test accuracy, paired by seed; 95% t intervals; `p (Holm)` from a
 # paired t-test, corrected for all rows of a table. A run that diverged counts as chance (10%).
 
 # %%

@@ -1,7 +1,8 @@
-"""The paper's claims, judged from results/: results/scorecard.csv, and the same as a table in README.md."""
+"""The paper's claims, judged from results/: rules.csv (each rule's error rates and date), scorecard.csv, README.md."""
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bnrepro import files
@@ -23,6 +24,9 @@ def main() -> int:
     table = args.results / "scorecard.csv"
     try:
         if not args.check:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            rules = claims.rules_table(args.results, now)
+            files.write(args.results / claims.RULES_FILE, rules.to_csv(index=False, float_format="%.4g"))
             files.write(table, report.scorecard_csv(claims.scorecard(args.results)))
         before = args.readme.read_text(encoding="utf-8")
         after = report.with_scorecard(before, report.read_scorecard(table.read_text(encoding="utf-8")))

@@ -6,6 +6,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
+from rich.table import Table
+
+from bnrepro.analysis.claims import RULES
+from bnrepro.config.compose import jobs
+from bnrepro.runs.folder import RunFolder
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -14,9 +21,12 @@ class Part(NamedTuple):
     minutes: int  # of 2 cores
 
 
-STUDY = {
-    "sensitivity_mnist": Part(["sensitivity_mnist"], 30),
-    "fig1_mnist": Part(["fig1_mnist"], 25),
+STUDY = {  # in the order in which one experiment takes its rates from another
+    "rates_mnist": Part(["rates_mnist"], 8),
+    "rate_multiples": Part(["rate_multiples", "rate_multiples_relu"], 16),
+    "fig1_rates": Part(["fig1_rates"], 15),
+    "fig1_mnist": Part(["fig1_mnist"], 40),
+    "sensitivity_mnist": Part(["sensitivity_mnist"], 25),
     "tolerance_maps": Part(["tolerance_maps"], 35),
     "dropout_bn": Part(["dropout_bn"], 8),
     "batch_noise": Part(["batch_noise"], 12),
@@ -32,21 +42,36 @@ STUDY = {
 }
 
 
+def overview(chosen: dict[str, Part]) -> Table:
+    """What is finished, what is left, and which claims it is for."""
+    table = Table("results/", "seeds finished", "minutes left, about", "for")
+    total = 0.0
+    for name, part in chosen.items():
+        done = wanted = 0
+        for experiment in part.experiments:
+            for cfg in jobs([f"experiment={experiment}"]):
+                done += len(set(cfg.seeds) & set(RunFolder.of(cfg).finished_seeds()))
+                wanted += len(cfg.seeds)
+        left = part.minutes * (1 - done / wanted)
+        total += left
+        claims = ", ".join(claim for claim, rule in RULES.items() if name in rule.experiments)
+        table.add_row(name, f"{done:,} of {wanted:,}", f"{left:.0f}", claims)
+    table.add_section()
+    table.add_row("all", "", f"{total:.0f} on 2 cores", "")
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", nargs="*", help=f"only these (default: all): {', '.join(STUDY)}")
-    parser.add_argument("--list", action="store_true", help="print what would be trained, and its cost")
+    parser.add_argument(
+        "--list", action="store_true", help="print what is finished and what is left, and train nothing"
+    )
     args = parser.parse_args()
     if unknown := sorted(set(args.name) - set(STUDY)):
         parser.error(f"no experiment of the study: {', '.join(unknown)}")
     chosen = {name: STUDY[name] for name in args.name or STUDY}
-    costs = {name: part.minutes for name, part in chosen.items()}
-    for name, cost in costs.items():
-        print(f"{name:20s} about {cost:3d} min")
-    print(
-        f"{'all':20s} about {sum(costs.values()):3d} min on 2 cores, less what is finished already",
-        flush=True,
-    )
+    Console(width=None if sys.stdout.isatty() else 120).print(overview(chosen))
     if args.list:
         return 0
     failed = []

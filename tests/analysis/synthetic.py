@@ -56,6 +56,10 @@ def figure1(
                 last = np.full(at.size, np.nan)
                 last[-1] = accuracy[-1] + 0.0002
                 values["test/accuracy_population"] = last
+            for i in range(10):  # units of the last hidden layer, at every fifth step of the grid
+                for level, curve in (("p15", middle - spread), ("p50", middle), ("p85", middle + spread)):
+                    sparse = np.where(np.arange(at.size) % 5 == 0, curve * (1 + 0.1 * i), np.nan)
+                    values[f"probe/hidden3/unit{i}/{level}"] = sparse
             for name, value in values.items():
                 rows += [
                     (variant, seed, s, name, v) for s, v in zip(at, value, strict=True) if not np.isnan(v)
@@ -68,7 +72,7 @@ def figure1(
     )
 
 
-def sensitivity(seeds: int = 3, careless: str = "bn") -> pd.DataFrame:
+def sensitivity(seeds: int = 6, careless: str = "bn") -> pd.DataFrame:
     """A rate x init std panel on the validation split, in which the arm `careless` cares less about both."""
     rows = []
     rates, deviations = [0.01, 0.1, 0.5, 2.0, 10.0], [0.01, 0.05, 0.1, 0.5, 1.0]
@@ -83,6 +87,8 @@ def sensitivity(seeds: int = 3, careless: str = "bn") -> pd.DataFrame:
                     diverged = variant != careless and rate == 10.0 and std == 1.0
                     row = {"variant": variant, "seed": seed, "optim.lr": rate, "model.init_std": std}
                     rows.append({**row, "step": 0, "name": "val/accuracy", "value": 0.1})
+                    slow = 100 if variant == careless else int(100 + 800 * min(reach, 3))
+                    rows.append({**row, "step": slow, "name": "val/accuracy", "value": 0.91})
                     rows.append(
                         {**row, "step": 3000, "name": "val/accuracy", "value": 0.1 if diverged else value}
                     )

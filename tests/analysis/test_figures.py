@@ -76,7 +76,7 @@ def test_the_panel_marks_divergence_and_survives_a_missing_cell():
         "not (variant == 'bn' and `optim.lr` == 2 and `model.init_std` == 1)"
     )
     baseline, bn, difference, *_ = figures.sensitivity(frame).axes
-    assert [t.get_text() for t in baseline.texts if "✕" in t.get_text()] == ["10.0\n✕ 3/3"]
+    assert [t.get_text() for t in baseline.texts if "✕" in t.get_text()] == ["10.0\n✕ 6/6"]
     assert [t.get_text() for t in bn.texts].count("–") == 1
     assert not any(t.get_text() == "-0.0" for t in difference.texts)
 

@@ -3,33 +3,35 @@ import pandas as pd
 import pytest
 import synthetic_imagenet as synthetic
 
+from bnrepro.analysis.claims import RULES
 from bnrepro.analysis.claims import imagenet as judges
-from bnrepro.analysis.claims.judge import Verdict
+from bnrepro.analysis.claims.rule import Verdict
 from bnrepro.analysis.frame import MissingData
 
-AS_PUBLISHED = synthetic.figure2()
+SEEDS = 6  # the fewest of which a median has a 95% interval
+AS_PUBLISHED = synthetic.figure2(SEEDS)
 
 
 def on(**nets: tuple[float, float, float]) -> dict[str, pd.DataFrame]:
     """Figure 2 with other (rate, steps to Inception's best, highest accuracy) for some nets."""
-    return {"fig2_imagenet": synthetic.figure2(nets=nets)}
+    return {"fig2_imagenet": synthetic.figure2(SEEDS, nets)}
 
 
 @pytest.mark.parametrize("claim", ["C8", "C9", "C10", "C11"])
 def test_each_claim_holds_for_results_like_the_paper_s(claim: str):
-    verdict = judges.JUDGES[claim]({"fig2_imagenet": AS_PUBLISHED})
-    assert (verdict.verdict, verdict.n) == ("reproduced", 3)
+    verdict = RULES[claim].judge({"fig2_imagenet": AS_PUBLISHED})
+    assert (verdict.verdict, verdict.n) == ("reproduced", SEEDS)
 
 
 @pytest.mark.parametrize(
     ("judge", "net", "steps", "expected"),
     [
-        (judges.c8, "bn_baseline", 1900, "reproduced"),
-        (judges.c8, "bn_baseline", 2000, "partly"),  # half is not less than half
-        (judges.c8, "bn_baseline", 3900, "partly"),
-        (judges.c9, "bn_x5", 500, "reproduced"),
-        (judges.c9, "bn_x5", 600, "partly"),
-        (judges.c9, "bn_x5", 2000, "not reproduced"),
+        (RULES["C8"].judge, "bn_baseline", 1900, "reproduced"),
+        (RULES["C8"].judge, "bn_baseline", 2000, "inconclusive"),  # half is not less than half
+        (RULES["C8"].judge, "bn_baseline", 3900, "not reproduced"),
+        (RULES["C9"].judge, "bn_x5", 500, "reproduced"),
+        (RULES["C9"].judge, "bn_x5", 600, "not reproduced"),
+        (RULES["C9"].judge, "bn_x5", 2000, "not reproduced"),
     ],
 )
 def test_the_speed_up_is_graded_at_its_bounds(judge, net: str, steps: float, expected: str):
@@ -38,96 +40,90 @@ def test_the_speed_up_is_graded_at_its_bounds(judge, net: str, steps: float, exp
     assert verdict.effect == steps / 4000
 
 
-@pytest.mark.parametrize("judge", [judges.c8, judges.c9])
+@pytest.mark.parametrize("judge", [RULES["C8"].judge, RULES["C9"].judge])
 def test_a_net_that_never_arrives_is_infinitely_slow(judge):
     verdict = judge(on(bn_baseline=(0.0015, np.inf, 0.5), bn_x5=(0.0075, np.inf, 0.5)))
     assert (verdict.verdict, verdict.effect) == ("not reproduced", np.inf)
 
 
 def test_bn_x30_must_both_start_slower_and_end_higher():
-    faster = judges.c10(on(bn_x30=(0.045, 100, 0.7)))
-    lower = judges.c10(on(bn_x30=(0.045, 400, 0.61)))
-    neither = judges.c10(on(bn_x30=(0.045, 100, 0.61)))
+    faster = RULES["C10"].judge(on(bn_x30=(0.045, 100, 0.7)))
+    lower = RULES["C10"].judge(on(bn_x30=(0.045, 400, 0.61)))
+    neither = RULES["C10"].judge(on(bn_x30=(0.045, 100, 0.61)))
     assert [v.verdict for v in (faster, lower, neither)] == ["partly", "partly", "not reproduced"]
-    lost = judges.c10(on(bn_x5=(0.0075, np.inf, 0.5), bn_x30=(0.045, np.inf, 0.55)))
-    assert (lost.verdict, lost.unit) == ("partly", "ratio")  # higher, but no ratio of never to never
-    assert np.isnan(lost.effect)
+    lost = RULES["C10"].judge(on(bn_x5=(0.0075, np.inf, 0.5), bn_x30=(0.045, np.inf, 0.55)))
+    assert lost.verdict == "inconclusive"  # higher, but no ratio of never to never
+    assert lost.note.count("open") == 1
 
 
 def test_sigmoids_must_train_with_bn_and_fail_without():
-    assert judges.c11(on(bn_x5_sigmoid=(0.0075, np.inf, 0.3))).verdict == "partly"
-    assert judges.c11(on(inception_sigmoid=(0.0015, np.inf, 0.58))).verdict == "partly"
+    assert RULES["C11"].judge(on(bn_x5_sigmoid=(0.0075, np.inf, 0.3))).verdict == "partly"
+    assert RULES["C11"].judge(on(inception_sigmoid=(0.0015, np.inf, 0.58))).verdict == "partly"
     opposite = on(bn_x5_sigmoid=(0.0075, np.inf, 0.1), inception_sigmoid=(0.0015, np.inf, 0.58))
-    assert judges.c11(opposite).verdict == "not reproduced"
+    assert RULES["C11"].judge(opposite).verdict == "not reproduced"
 
 
-def test_both_sizes_are_judged_and_the_worse_one_is_shown():
-    frames = {"fig2_imagenet": AS_PUBLISHED} | {
-        "fig2_imagenet_gpu": on(bn_baseline=(0.0015, np.inf, 0.5))["fig2_imagenet"]
-    }
-    verdict = judges.c8(frames)
+def test_both_sizes_are_judged_and_those_that_disagree_make_the_claim_partly_reproduced():
+    slow = on(bn_baseline=(0.0015, np.inf, 0.5))["fig2_imagenet"]
+    verdict = RULES["C8"].judge({"fig2_imagenet": AS_PUBLISHED, "fig2_imagenet_gpu": slow})
     assert verdict.verdict == "partly"
-    assert "(GPU)" in verdict.measure
     assert "(CPU) 0.42" in verdict.note
+    assert "(GPU) never" in verdict.note
 
 
-def test_few_seeds_or_a_size_without_the_net_give_no_full_verdict():
-    assert judges.c8({"fig2_imagenet": AS_PUBLISHED.query("seed < 2")}).verdict == "partly"
+def test_few_seeds_leave_a_median_open_and_a_size_without_the_net_is_not_judged():
+    assert RULES["C8"].judge({"fig2_imagenet": AS_PUBLISHED.query("seed < 5")}).verdict == "inconclusive"
     less = AS_PUBLISHED.query("variant != 'bn_x30'")
-    verdict = judges.c10({"fig2_imagenet": AS_PUBLISHED, "fig2_imagenet_gpu": less})
-    assert verdict.verdict == "partly"
-    assert "GPU: no bn_x30" in verdict.note
+    both = RULES["C10"].judge({"fig2_imagenet": AS_PUBLISHED, "fig2_imagenet_gpu": less})
+    assert both == RULES["C10"].judge({"fig2_imagenet": AS_PUBLISHED})
     with pytest.raises(MissingData, match="no bn_x30"):
-        judges.c10({"fig2_imagenet": less})
+        RULES["C10"].judge({"fig2_imagenet": less})
 
 
 def test_an_inception_that_does_not_train_sets_no_target():
     with pytest.raises(MissingData, match="twice chance"):
-        judges.c8({"fig2_imagenet": AS_PUBLISHED.assign(**{"data.num_classes": 2})})
+        RULES["C8"].judge({"fig2_imagenet": AS_PUBLISHED.assign(**{"data.num_classes": 2})})
 
 
-@pytest.mark.parametrize("claim", judges.JUDGES)
+@pytest.mark.parametrize("claim", judges.RULES)
 def test_without_results_a_claim_is_not_tested(claim: str):
     with pytest.raises(MissingData, match="is not there"):
-        judges.JUDGES[claim]({})
+        RULES[claim].judge({})
 
 
 def ablated(seeds: int = 3, noise: float = 0.001, **effects: float) -> Verdict:
     helps = {"add_shuffle": 0.01, "less_shuffle": 0.01} | effects
-    return judges.c13({"ablation_imagenet": synthetic.ablation(seeds, helps, noise)})
+    return RULES["C13"].judge({"ablation_imagenet": synthetic.ablation(seeds, helps, noise)})
 
 
 def test_the_changes_of_4_2_1_must_cost_less_than_a_point_and_shuffling_must_gain():
     assert ablated().verdict == "reproduced"
     costly = ablated(less_l2=-0.02)
     assert costly.verdict == "partly"
-    assert "L2" in costly.measure
+    assert costly.note.count("fails") == 1
     assert ablated(add_rate=-0.3, less_decay=-0.3).verdict == "reproduced"  # not part of the claim
-    useless = ablated(add_shuffle=-0.01, less_shuffle=0.0)
-    assert "shuffling" in useless.measure
+    assert ablated(add_shuffle=-0.01, less_shuffle=-0.01).verdict == "partly"
     every = {f"{way}_{change}": -0.05 for way in ("add", "less") for change in (*judges.HARMLESS, "shuffle")}
     assert ablated(3, 0.001, **every).verdict == "not reproduced"
 
 
 def test_a_cost_that_noise_could_hide_is_no_harmlessness():
-    assert ablated(noise=0.02).verdict != "reproduced"
-    assert ablated(seeds=2).verdict == "partly"
+    assert ablated(noise=0.02).verdict == "inconclusive"
 
 
-def test_a_change_that_was_not_measured_is_named():
+def test_a_change_that_was_not_measured_leaves_the_claim_untested():
     frame = synthetic.ablation(3, {"add_shuffle": 0.01, "less_shuffle": 0.01}).query("variant != 'add_nolrn'")
-    verdict = judges.c13({"ablation_imagenet": frame})
-    assert verdict.verdict == "partly"
-    assert "not measured: no local response normalization, BN-Baseline with" in verdict.note
+    with pytest.raises(MissingData, match="not measured: no local response normalization, BN-Baseline with"):
+        RULES["C13"].judge({"ablation_imagenet": frame})
 
 
 def test_the_ensemble_must_beat_its_best_member_beyond_the_choice_of_images():
-    verdict = judges.c14({"fig4_ensemble": synthetic.ensemble(gain=0.05)})
+    verdict = RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(gain=0.05)})
     assert (verdict.verdict, verdict.n) == ("reproduced", 500)
-    assert judges.c14({"fig4_ensemble": synthetic.ensemble(gain=0.002)}).verdict == "not reproduced"
-    assert judges.c14({"fig4_ensemble": synthetic.ensemble(gain=-0.05)}).verdict == "not reproduced"
+    assert RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(gain=0.002)}).verdict == "inconclusive"
+    assert RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(gain=-0.05)}).verdict == "not reproduced"
 
 
 def test_top_5_counts_only_where_five_guesses_are_few():
-    assert "top-5" not in judges.c14({"fig4_ensemble": synthetic.ensemble(classes=10)}).note
-    assert "top-5" in judges.c14({"fig4_ensemble": synthetic.ensemble(classes=200)}).note
+    assert "top-5" not in RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(classes=10)}).note
+    assert "top-5" in RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(classes=200)}).note

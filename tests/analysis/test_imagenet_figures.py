@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from synthetic import ROOT
 
 from bnrepro.analysis import frame as tidy
-from bnrepro.analysis import report, statistics
+from bnrepro.analysis import report
 from bnrepro.analysis.effects import ensemble as ensembles
 from bnrepro.analysis.effects import imagenet as effects
 from bnrepro.analysis.effects.runs import compact
@@ -157,14 +157,6 @@ def test_the_ensemble_is_compared_image_by_image_with_the_mean_and_the_best_memb
     assert ensembles.effects_table(shuffled, PAPER).equals(ensembles.effects_table(frame, PAPER))
     with pytest.raises(ValueError, match="every image"):
         ensembles.errors(frame.drop(index=frame.index[0]), "correct/single")
-
-
-def test_the_bootstrap_over_images_agrees_with_the_one_over_seeds():
-    values = pd.Series(np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 80, p=[0.2, 0.5, 0.3]))
-    np.testing.assert_allclose(
-        ensembles.over_images(values), statistics.bootstrap(values), atol=0.013
-    )  # one image: 0.0125
-    assert ensembles.over_images(pd.Series([1.0] * 5)) == (1, 1, 1, 5)
 
 
 def test_figure_4_has_a_row_per_metric_and_the_published_errors_in_its_table():

@@ -26,6 +26,10 @@ BAD = {
     "optim.lr=fast": "optim.lr=fast",
     "seeds=[1,2,1]": r"\[1\] appear twice",
     "seeds=0": "seeds=0",
+    "seeds=9-3": "seeds=9-3: give a number",
+    "seeds=3-": "seeds=3-: give a number",
+    "seeds=0-99999": "at most 10,000",
+    "eval.units=true eval.probe=false": r"eval\.units=true is part of eval\.probe",
     "seeds=100000": "at most 10,000",
     "model.activation=sigmod": "did you mean sigmoid",
     "model.dropout=1": "model.dropout=1",
@@ -59,6 +63,11 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(overrides, tmp_
 def test_a_sweep_with_one_bad_job_is_refused_as_a_whole():
     with pytest.raises(ConfigError, match=r"^model\.width: only for model=mlp$"):
         jobs(["variant=bn,inception", "model.width=8"])
+
+
+def test_seeds_may_be_a_range():
+    assert single(["seeds=10-12"]).seeds == [10, 11, 12]
+    assert single(["seeds=7-7"]).seeds == [7]
 
 
 def test_a_net_has_no_setting_of_the_other():

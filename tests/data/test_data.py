@@ -2,15 +2,20 @@
 
 import hashlib
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnrepro.config import DataConfig
+from bnrepro.config import Config, DataConfig, TrainConfig
 from bnrepro.data import DataError, batch_indices, load
 from bnrepro.data import mnist as module
+from bnrepro.measure.evaluate import evaluate_train
+from bnrepro.training.engines.eager import Eager
+from bnrepro.training.engines.xla import Xla
+from bnrepro.training.state import Replica, State
 
 
 def test_the_embedded_digits_split_into_4000_and_1000_with_equal_classes():
@@ -34,6 +39,39 @@ def test_a_holdout_is_cut_from_the_training_set_and_replaces_the_test_set():
         return sorted(map(bytes, images.numpy()))
 
     assert rows(torch.cat([cut.images, cut.eval_images])) == rows(whole.images)
+
+
+def test_every_seed_sees_a_subset_of_its_own_and_fewer_are_part_of_more():
+    few, more = load(DataConfig(examples=60)), load(DataConfig(examples=100))
+
+    def seen(data, seed):
+        return set(data.seen(seed, torch.arange(data.examples)).tolist())
+
+    assert (few.examples, len(seen(few, 1))) == (60, 60)
+    assert seen(few, 1) < seen(more, 1)
+    assert len(seen(more, 1) & seen(more, 2)) < 20  # 2.5 of 100 by chance
+    whole = load(DataConfig())
+    assert seen(whole, 1) == set(range(4000))
+
+
+@pytest.mark.parametrize("engine", [Eager, Xla])
+def test_a_net_is_trained_and_measured_on_its_own_subset_only(engine):
+    data = load(DataConfig(examples=60, batch_size=10))
+    cfg = Config(seeds=[0, 1], data=DataConfig(examples=60, batch_size=10), train=TrainConfig(steps=6))
+    state = State([Replica(cfg, seed) for seed in cfg.seeds], data)
+    made = engine(state, data)
+    for s in (0, 1):
+        index = made.batches(s, 0, 6)[0]
+        assert sorted(index.flatten().tolist()) == sorted(data.seen(s, torch.arange(60)).tolist())
+    own = data.seen(1, torch.arange(60))
+    spoiled = torch.zeros_like(data.labels).index_copy(0, own, data.labels[own])
+    before = evaluate_train(made, state, data)
+    made.close()
+    other = engine(state, replace(data, labels=spoiled))
+    after = evaluate_train(other, state, other.data)
+    other.close()
+    assert after[1] == before[1]
+    assert after[0] != before[0]
 
 
 @pytest.mark.parametrize(

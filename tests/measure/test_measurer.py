@@ -125,6 +125,24 @@ def test_measuring_changes_nothing(engine, data: Dataset, forks: None) -> None:
     assert {"test/accuracy", "test/accuracy_population", "probe/hidden2/typical/p50"} <= set(first[0].values)
 
 
+def test_every_unit_is_probed_at_every_tenth_evaluation_and_the_typical_one_is_among_them(
+    data: Dataset,
+) -> None:
+    cfg = config(norm="bn")
+    cfg.eval.diagnose = cfg.eval.inference = False
+    cfg.eval.units = True
+    state, losses = trained(cfg, data)
+    measurer = Measurer(Eager(state, data), state, data)
+    state.step = 10 * cfg.every
+    values = measurer(state, losses)[0].values
+    singles = [name for name in values if "/unit" in name]
+    typical = measurer.units["hidden2"][0]
+    assert len(singles) == 3 * cfg.model.width
+    assert values[f"probe/hidden2/unit{typical}/p50"] == values["probe/hidden2/typical/p50"]
+    state.step += cfg.every
+    assert not any("/unit" in name for name in measurer(state, losses)[0].values)
+
+
 def test_population_statistics_are_taken_at_the_last_step_only_unless_inference_asks(data: Dataset) -> None:
     cfg = config(norm="bn")
     cfg.eval.diagnose = cfg.eval.inference = cfg.eval.probe = False

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bnrepro.analysis.collect import KEYS, MissingData
-from bnrepro.analysis.statistics import bootstrap, paired_bootstrap
+from bnrepro.analysis.statistics import compared, estimate
 
 
 def load(path: Path | str) -> pd.DataFrame:
@@ -92,6 +92,18 @@ def typical_unit(frame: pd.DataFrame) -> str:
     return found.loc[found[1].astype(int).idxmax(), 0]
 
 
+def units(frame: pd.DataFrame) -> pd.DataFrame:
+    """Probes of single units of the last hidden layer. Index: step, variant, seed, unit; columns p15, p50, p85."""
+    found = (
+        frame["name"].str.extract(r"^probe/hidden(?P<layer>\d+)/unit(?P<unit>\d+)/(?P<level>p\d+)$").dropna()
+    )
+    if found.empty:
+        raise MissingData("no probes of single units (eval.units)")
+    found = found[found["layer"].astype(int) == found["layer"].astype(int).max()]
+    rows = frame.loc[found.index, ["step", "variant", "seed", "value"]].join(found.astype({"unit": int}))
+    return rows.pivot(index=["step", "variant", "seed", "unit"], columns="level", values="value")
+
+
 def panel(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy at the last step. Index: optim.lr, model.init_std, seed; columns: variant; NaN: nothing ran.
 
@@ -150,17 +162,15 @@ def figure1_table(frame: pd.DataFrame) -> pd.DataFrame:
         quantity = f"final {'validation' if name[0] == 'v' else 'test'} accuracy ({statistics} in BN)"
         last = final(frame, metric)
         arms = {arm: last[arm] for arm in ("baseline", "bn") if arm in last.index.get_level_values("variant")}
-        rows += [(quantity, arm, "accuracy", *bootstrap(values), 0) for arm, values in arms.items()]
+        rows += [(quantity, arm, "accuracy", *estimate(values), 0) for arm, values in arms.items()]
         if len(arms) == 2:
-            rows.append(
-                (quantity, "bn - baseline", "points", *paired_bootstrap(arms["bn"], arms["baseline"]), 0)
-            )
+            rows.append((quantity, "bn - baseline", "points", *compared(arms["bn"], arms["baseline"]), 0))
     reached = steps_to(frame, baseline_best(frame, name), name).set_index(["variant", "seed"])
     if "bn" not in reached.index.get_level_values("variant"):
         raise MissingData("no variant named bn")
     steps, censored = reached["steps"], reached["censored"].groupby("variant").sum()
     quantity = "steps to the baseline's best"
-    rows += [(quantity, v, "steps", *bootstrap(steps[v], np.median), censored[v]) for v in ("baseline", "bn")]
-    ratio = paired_bootstrap(steps["bn"], steps["baseline"], np.median, combine=np.divide)
+    rows += [(quantity, v, "steps", *estimate(steps[v], "median"), censored[v]) for v in ("baseline", "bn")]
+    ratio = compared(steps["bn"], steps["baseline"], "median", combine=np.divide)
     rows.append((quantity, "bn / baseline", "ratio", *ratio, censored["bn"]))
     return pd.DataFrame(rows, columns=["quantity", "arm", "unit", "value", "low", "high", "n", "censored"])

@@ -12,6 +12,7 @@ FORMS = {  # unit: factor, format, what follows the value
     "steps": (1, "{:,.0f}", ""),
     "ratio": (1, "{:.2f}", ""),
     "error": (1, "{:.1e}", ""),
+    "share": (1, "{:.2f}", ""),
     "number": (1, "{:.3g}", ""),
 }
 
@@ -24,7 +25,7 @@ def format_interval(unit: str, value: float, low: float = np.nan, high: float = 
     # rounded first as the files are, so that a number reads the same before it is stored and after
     value, low, high = (float(f"{v:.6g}") for v in (value, low, high))
     shown = ["never" if np.isinf(v) else form.format(v * factor) for v in (value, low, high)]
-    bounds = "" if np.isnan(low) else f" [{shown[1]}, {shown[2]}]"
+    bounds = "" if np.isnan(low) or unit == "error" else f" [{shown[1]}, {shown[2]}]"
     return shown[0] + (suffix if np.isfinite(value) else "") + bounds
 
 
@@ -49,27 +50,25 @@ def scorecard_csv(card: pd.DataFrame) -> str:
     return card.to_csv(index=False, float_format="%.6g")
 
 
+WORDS = ("claim", "statement", "verdict", "of", "config", "notebook", "measure", "unit", "note", "rule_first")
+
+
 def read_scorecard(text: str) -> pd.DataFrame:
-    words = dict.fromkeys(
-        ["claim", "statement", "verdict", "config", "notebook", "measure", "unit", "note"], str
-    )
-    return pd.read_csv(StringIO(text), dtype=words).fillna(dict.fromkeys(words, ""))
+    return pd.read_csv(StringIO(text), dtype=dict.fromkeys(WORDS, str)).fillna(dict.fromkeys(WORDS, ""))
 
 
 def scorecard_markdown(card: pd.DataFrame) -> str:
-    """A row per claim; n counts seeds, or the numbers compared for exact identities."""
-    lines = [
-        "| | the paper's claim | verdict | effect [95% interval], weakest case | n | |",
-        "|---|---|---|---|---|---|",
-    ]
+    """A row per claim: its main case, how many seeds (or nets, images, numbers), whether the rule came first."""
+    lines = ["| | the paper's claim | verdict | effect [95% interval] | n | rule first | |", "|---" * 7 + "|"]
     for row in card.to_dict("records"):
         tested = row["verdict"] != "not tested"
         verdict = f"**{row['verdict']}**" if tested else row["verdict"]
         value = format_interval(row["unit"], row["effect"], row["low"], row["high"]) if tested else ""
-        effect = f"{value} {row['measure']}" if tested else ""
+        effect = f"{row['measure']}: {value}" if tested else ""
         link = f"[notebook]({row['notebook']})" if row["notebook"] else ""
-        n = row["n"] if tested else ""
-        lines.append(f"| {row['claim']} | {row['statement']} | {verdict} | {effect} | {n} | {link} |")
+        n = f"{row['n']} {row['of']}" if tested else ""
+        cells = (row["claim"], row["statement"], verdict, effect, n, row["rule_first"], link)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -27,6 +27,7 @@ def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, mea
     if isinstance(model, InceptionConfig):
         mlp_only = measured.noise or measured.diagnose
         check(not mlp_only, "eval.noise and eval.diagnose: only for model=mlp")
+    check(measured.probe or not measured.units, "eval.units=true is part of eval.probe, which is off")
     check(
         not (measured.diagnose and model.norm == "weight"),
         "eval.diagnose: not for model.norm=weight, whose weight matrices are no parameters",

@@ -34,7 +34,7 @@ class DataConfig:
     distort: float = 0.0  # augmentation: brightness, contrast, saturation each times U(1 - d, 1 + d)
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
     holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
-    examples: int = 0  # training images kept, drawn once for all seeds (fewer are a subset of more); 0: all
+    examples: int = 0  # training images that a seed sees, a subset of its own (fewer: part of more); 0: all
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, ("mnist5k", "mnist", *IMAGES))
@@ -177,6 +177,7 @@ class EvalConfig:
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
+    units: bool = False  # the same of every single unit, at every tenth evaluation
     train: bool = False  # also 10,000 training images, in evaluation mode
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
     noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class Config:
     experiment: str = "scratch"
     variant: str = "baseline"
     regime: str = "default"  # names a hyperparameter rule in tables, for example paper_like or tuned
-    seeds: Any = 1  # a number of seeds (0, 1, ...) or a list of them
+    seeds: Any = 1  # a number of seeds (0, 1, ...), a list of them, or a range such as 10-39
     output: str = "outputs"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=MLPConfig)
@@ -90,8 +91,13 @@ def is_how(key: str) -> bool:
 
 def _seeds(given: Any) -> list[int]:
     seeds = list(range(min(given, 10_001))) if type(given) is int else given
+    if isinstance(given, str) and (ends := re.fullmatch(r"(\d{1,9})-(\d{1,9})", given.strip())):
+        first, last = int(ends[1]), int(ends[2])
+        seeds = list(range(first, min(last, first + 10_000) + 1))
     integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
-    check(integers, f"seeds={given}: give a number from 1 on, or a list such as [0,1,2]")
+    check(
+        integers, f"seeds={given}: give a number from 1 on, a range such as 10-39, or a list such as [0,1,2]"
+    )
     check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
     repeated = sorted(s for s, count in Counter(seeds).items() if count > 1)
     check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from bnrepro.config import DataConfig
 from bnrepro.data.augment import augmented
+from bnrepro.rng import generator
 
 
 class DataError(RuntimeError):
@@ -32,6 +34,12 @@ def inputs(rows: Tensor, scale: float, offset: float) -> Tensor:
     return x if rows.ndim == 2 else (x + offset).permute(0, 3, 1, 2)
 
 
+@functools.lru_cache(maxsize=1024)
+def _subset(seed: int, examples: int, kept: int) -> Tensor:
+    """(kept,) int64; fewer are a subset of more."""
+    return torch.randperm(examples, generator=generator("examples", seed))[:kept].clone()
+
+
 @dataclass
 class Dataset:
     """Images (N, 784) or (N, H, W, 3) uint8, and labels (N,) int64.
@@ -49,6 +57,16 @@ class Dataset:
     offset: float = 0.0
     classes: int = 10
     augment: DataConfig | None = None  # how training images are varied; None: they are not
+    kept: int = 0  # training images that a seed sees, a subset of its own (data.examples); 0: all
+
+    @property
+    def examples(self) -> int:
+        """Training images that a seed sees."""
+        return self.kept or len(self.labels)
+
+    def seen(self, seed: int, index: Tensor) -> Tensor:
+        """Which training images `seed` means by 0 ... examples - 1: index of any shape, int64, on the CPU."""
+        return _subset(seed, len(self.labels), self.kept)[index] if self.kept else index
 
     @property
     def device(self) -> torch.device:

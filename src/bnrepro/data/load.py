@@ -28,9 +28,9 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
         tensors = mnist5k() if cfg.name == "mnist5k" else mnist(cfg)
         data = Dataset(*tensors, scale=1 / 255, split="test")
     data = _subsets(data, cfg)
-    if cfg.batch_size > len(data.labels):
+    if cfg.batch_size > data.examples:
         raise DataError(
-            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {len(data.labels)} training images"
+            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {data.examples} training images"
         )
     if isinstance(model, InceptionConfig) and not data.flat:
         least, size = SMALLEST[model.stem], "x".join(map(str, data.shape[:2]))
@@ -62,7 +62,7 @@ def _colour(read, cfg: DataConfig) -> Dataset:
 
 
 def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
-    """Set aside data.holdout images for tuning, and keep data.examples of the others."""
+    """Set aside data.holdout images for tuning; of the others each seed sees data.examples."""
     if cfg.holdout:
         if cfg.holdout >= len(data.labels):
             raise DataError(
@@ -77,8 +77,7 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
             raise DataError(
                 f"data.examples={cfg.examples}: {cfg.name} has only {len(data.labels)} for training"
             )
-        order = torch.randperm(len(data.labels), generator=generator("examples", cfg.name))
-        data = _training(data, order[: cfg.examples])
+        data = replace(data, kept=cfg.examples)
     return data
 
 

@@ -75,8 +75,9 @@ def evaluate(engine: Engine, state: State, data: Dataset, suffix: str = "") -> V
 
 def evaluate_train(engine: Engine, state: State, data: Dataset) -> Values:
     """{"train/loss_eval", "train/accuracy_eval"}: of 10,000 training images at most, in evaluation mode."""
-    rows = torch.arange(len(data.labels)) if data.flat else _mixed(len(data.labels))
-    return _scored(engine, state, data, rows[:TRAIN_EXAMPLES], ("images", "labels"), "train", "_eval")
+    some = (torch.arange(data.examples) if data.flat else _mixed(data.examples))[:TRAIN_EXAMPLES]
+    rows = torch.stack([data.seen(replica.seed, some) for replica in state.replicas]) if data.kept else some
+    return _scored(engine, state, data, rows, ("images", "labels"), "train", "_eval")
 
 
 def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: int) -> Values:
@@ -109,9 +110,9 @@ def with_population_statistics(engine: Engine, state: State, data: Dataset, batc
 
 def training_rows(data: Dataset, batch_size: int, seed: int, limit: int | None = None) -> Tensor:
     """The first epoch of `seed` as rows of training images, (batches, batch_size) int64; all or `limit` batches."""
-    count = len(data.labels) // batch_size
+    count = data.examples // batch_size
     count = count if limit is None else min(limit, count)
-    return batch_indices(seed, len(data.labels), batch_size, 0, count)
+    return data.seen(seed, batch_indices(seed, data.examples, batch_size, 0, count))
 
 
 def _mixed(examples: int) -> Tensor:
@@ -129,16 +130,21 @@ def _scored(
     suffix: str = "",
     chunk: int = 0,
 ) -> Values:
-    """Score of the images `rows`. A diverged net has no accuracy: NaN, not the share of the class argmax names."""
+    """Score of the images `rows`, (n,), or (S, n): each replica's own.
+
+    A diverged net has no accuracy: NaN, not the share of the class that argmax names.
+    """
     function = Score(**net_of(data, shared_model(engine.cfg.model), "batch" if chunk else "moving"))
     chunk = chunk or (500 if data.flat else 50)
-    whole, totals = len(rows) // chunk * chunk, None
-    for part in (rows[:whole].view(1, -1, chunk), rows[whole:].view(1, 1, -1)):
+    rows, totals = rows.view(-1, rows.shape[-1]), None
+    n = rows.shape[1]
+    whole = n // chunk * chunk
+    for part in (rows[:, :whole].unflatten(1, (-1, chunk)), rows[:, None, whole:]):
         if part.numel():
             sums = torch.stack(engine.apply(function, state, [part], shared)).sum(2)
             totals = sums if totals is None else totals + sums
     assert totals is not None
-    means = totals / len(rows)  # (2 or 3, S)
+    means = totals / n  # (2 or 3, S)
     means[1:] = means[1:].where(means[0].isfinite(), torch.nan)
     names = [f"{split}/{name}{suffix}" for name in ("loss", "accuracy", "top5")]
     return [dict(zip(names, row, strict=False)) for row in means.T.tolist()]

@@ -26,6 +26,8 @@ from bnrepro.models import build
 from bnrepro.training.engines import Engine
 from bnrepro.training.state import State
 
+UNITS_EVERY = 10  # evaluations: a row for every unit would make tables a hundred times as long
+
 
 class Measures(NamedTuple):
     """Of one replica at one step."""
@@ -83,8 +85,9 @@ def _probe(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     inputs = watched(measurer.engine, state, measurer.data, measurer.batch_size, list(measurer.units))
     measured = [Measures({}, {}) for _ in range(len(state))]
     record = measurer.cfg.record
+    single = measurer.cfg.eval.units and state.step % (UNITS_EVERY * measurer.cfg.every) == 0
     for layer, u in inputs.items():
-        for s, values in enumerate(distributions(layer, u, measurer.units[layer])):
+        for s, values in enumerate(distributions(layer, u, measurer.units[layer], single)):
             measured[s].values.update(values)
             if record.wandb != "off" and record.histograms:
                 measured[s].histograms[f"probe/{layer}/histogram"] = histogram(u[s])

@@ -58,6 +58,12 @@ METRICS = (
         "percentile of a nonlinearity's input; one unit, or all",
         "eval.probe",
     ),
+    Metric(
+        r"probe/\w+/unit\d+/p(15|50|85)",
+        "activation",
+        "the same of every single unit, at every tenth evaluation",
+        "eval.units",
+    ),
     Metric(r"correct5?/(single|10crop)", "0 or 1", "whether one image is right (top-1, top-5)", "ensembles"),
     Metric(
         r"ics(_next)?/(hidden\d+|classifier)/(l2|cosine)",

@@ -68,14 +68,19 @@ def watched(engine: Engine, state: State, data: Dataset, batch_size: int, layers
     return {layer: u.flatten(1, 2) for layer, u in zip(layers, found, strict=True)}
 
 
-def distributions(layer: str, u: Tensor, units: list[int]) -> Values:
-    """Percentiles 15, 50, 85 of inputs u (S, values, units): of each net's typical unit, and of all units."""
+def distributions(layer: str, u: Tensor, units: list[int], single: bool = False) -> Values:
+    """Percentiles 15, 50, 85 of inputs u (S, values, units): of each net's typical unit, and of all units.
+
+    single: also of every unit by itself.
+    """
     u, replicas = u.float(), torch.arange(len(u))
     levels = torch.tensor(list(PERCENTILES.values()))
     found = {
         "typical": u[replicas, :, units].quantile(levels, dim=1),
         "all": u.flatten(1).quantile(levels, dim=1),
     }
+    if single:
+        found |= {f"unit{i}": one for i, one in enumerate(u.quantile(levels, dim=1).unbind(-1))}
     columns = {
         f"probe/{layer}/{name}/{level}": values.tolist()
         for name, rows in found.items()
@@ -139,8 +144,9 @@ def batch_noise(engine: Engine, state: State, data: Dataset, units: list[int]) -
     Theory of var_B, biased: (M-1)^2 / M^3 * (kurtosis - (M-3) / (M-1)).
     """
     model = shared_model(engine.cfg.model)
-    count = min(NOISE_IMAGES, len(data.labels)) // 100 * 100
-    rows = torch.arange(count).view(1, -1, 100)
+    count = min(NOISE_IMAGES, data.examples) // 100 * 100
+    seen = [data.seen(replica.seed, torch.arange(count)) for replica in state.replicas]
+    rows = torch.stack(seen).view(len(seen), -1, 100)
     mapped = engine.apply(LastMapped(**net_of(data, model)), state, [rows], ["images"])[0].flatten(1, 2)
     draws = [generator("noise", replica.seed) for replica in state.replicas]
     values: Values = [{} for _ in draws]
@@ -158,7 +164,7 @@ def batch_noise(engine: Engine, state: State, data: Dataset, units: list[int]) -
             values[s][f"noise/mu/m{m}"] = (batches.mean(1).var() / var[s]).item()
             values[s][f"noise/var/m{m}"] = (batches.var(1, correction=0).var() / var[s] ** 2).item()
             each = (NOISE_EXAMPLES, NOISE_COMPANIONS, m - 1)
-            companions.append(torch.randint(count, each, generator=draw).flatten(0, 1))
+            companions.append(seen[s][torch.randint(count, each, generator=draw).flatten(0, 1)])
         given = [examples, torch.stack(companions)]
         (logits,) = engine.apply(function, state, given, ["eval_images", "images"])
         spread = logits.unflatten(1, (NOISE_EXAMPLES, NOISE_COMPANIONS)).var(2).mean((1, 2))

@@ -1,41 +1,29 @@
-"""The scorecard: each claim of the paper as one function of the collected results.
+"""The scorecard: each claim of the paper judged by its rule on the collected results.
 
-The decision rules stand in the docstrings and were fixed before any result was seen. A claim is judged on
-cases (regimes, measures): "reproduced" if its rule holds in every case, "not reproduced" if in none, else
-"partly". The row shows the weakest case: the one whose 95% interval does least for the claim. Intervals are
-pointwise: not corrected for the number of cases.
+A rule (rule.py) is a function that measures cases, each with a 95% interval and a smallest effect of interest.
+Its error rates on simulated data, and when it was written, stand in results/rules.csv; the rules are older than
+the runs they judge.
 """
 
-from collections.abc import Callable
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from bnrepro.analysis import frame as tidy
-from bnrepro.analysis.claims import figure1, imagenet, jacobian, noise, regularization, tolerance
-from bnrepro.analysis.claims.judge import Frames, Verdict
+from bnrepro.analysis.claims import exact, figure1, imagenet, jacobian, noise, regularization, tolerance
+from bnrepro.analysis.claims.rule import Rule, Verdict
 from bnrepro.analysis.frame import MissingData
 
-EXPERIMENTS = (
-    "fig1_mnist",
-    "sensitivity_mnist",
-    "tolerance_maps",
-    "batch_noise",
-    "dropout_bn",
-    "why_it_works",
-    "fig2_imagenet",
-    "fig2_imagenet_gpu",
-    "ablation_imagenet",
-    "fig4_ensemble",
-)
-JUDGES: dict[str, Callable[[Frames], Verdict]] = {
-    **figure1.JUDGES,
-    **tolerance.JUDGES,
-    **noise.JUDGES,
-    **regularization.JUDGES,
-    **jacobian.JUDGES,
-    **imagenet.JUDGES,
+RULES: dict[str, Rule] = {
+    **figure1.RULES,
+    **exact.RULES,
+    **tolerance.RULES,
+    **noise.RULES,
+    **regularization.RULES,
+    **jacobian.RULES,
+    **imagenet.RULES,
 }
 STATEMENTS = {
     "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",
@@ -57,21 +45,72 @@ STATEMENTS = {
     "C17": "a bigger mini-batch means less noise in its statistics, so less regularization (elsewhere)",
     "C18": "BN and dropout together regularize more than either (elsewhere)",
 }
+RULES_FILE = "rules.csv"
 
 
 def scorecard(results_dir: Path | str) -> pd.DataFrame:
-    """One row per claim, from what is in results/; where an input is missing, "not tested" and why."""
-    folder, frames = Path(results_dir), {}
-    for name in EXPERIMENTS:
-        if (folder / f"{name}.parquet").exists():
-            frames[name] = tidy.load(folder / f"{name}.parquet")
-    if (folder / "exact.csv").exists():
-        frames["exact"] = pd.read_csv(folder / "exact.csv")
+    """One row per claim, from what is in results/; where an input is missing, "not tested" and why.
+
+    rule_first: whether the rule is older than the first run that it judges; "" where nothing was run.
+    """
+    folder = Path(results_dir)
+    frames = load(folder)
+    dates = _read_rules(folder)
     rows = []
     for claim, statement in STATEMENTS.items():
         try:
-            verdict = JUDGES[claim](frames) if claim in JUDGES else Verdict(claim, "not tested")
+            verdict = RULES[claim].judge(frames)
         except MissingData as reason:
-            verdict = Verdict(claim, "not tested", note=str(reason))
-        rows.append({"claim": claim, "statement": statement, **asdict(verdict)})
+            verdict = Verdict("not tested", note=str(reason))
+        known = dates.get(claim, {})
+        first = ""
+        if known.get("committed") and known.get("data_from") and known["rule"] == RULES[claim].fingerprint():
+            first = "yes" if known["committed"] < known["data_from"] else "no"
+        rows.append({"claim": claim, "statement": statement, **asdict(verdict), "rule_first": first})
     return pd.DataFrame(rows)
+
+
+def load(folder: Path) -> dict[str, pd.DataFrame]:
+    """The frames that rules judge, as far as they are there."""
+    names = sorted({name for rule in RULES.values() for name in rule.experiments} - {"exact"})
+    frames = {name: tidy.load(path) for name in names if (path := folder / f"{name}.parquet").exists()}
+    if (folder / "exact.csv").exists():
+        frames["exact"] = pd.read_csv(folder / "exact.csv")
+    return frames
+
+
+def rules_table(results_dir: Path | str, now: str) -> pd.DataFrame:
+    """results/rules.csv: each rule's error rates on simulated data, its hash, its date, that of its first data.
+
+    A rule whose hash is the one in the file keeps its date; a changed one is of `now` (ISO, UTC).
+    """
+    folder = Path(results_dir)
+    before, rows = _read_rules(folder), []
+    for claim, rule in RULES.items():
+        if not rule.expected:  # identities: nothing is sampled
+            continue
+        known, mine = before.get(claim, {}), rule.fingerprint()
+        committed = known["committed"] if known.get("rule") == mine else now
+        row = {"claim": claim, "rule": mine} | rule.error_rates()
+        rows.append(row | {"committed": committed, "data_from": data_from(folder, rule.experiments)})
+    return pd.DataFrame(rows).sort_values("claim", key=lambda ids: ids.str[1:].astype(int), ignore_index=True)
+
+
+def data_from(folder: Path, experiments: tuple[str, ...]) -> str:
+    """The date of the first run behind these files of results/ (ISO, UTC); "" where there is none."""
+    dates = []
+    for name in experiments:
+        if (path := folder / f"{name}.json").exists():
+            for run in json.loads(path.read_text()):
+                facts = run["provenance"]
+                dates += [
+                    each["date"] for each in (facts, *facts.get("earlier_sessions", [])) if "date" in each
+                ]
+    return min(dates, default="")
+
+
+def _read_rules(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / RULES_FILE
+    if not path.exists():
+        return {}
+    return pd.read_csv(path, dtype=str).fillna("").set_index("claim").to_dict("index")

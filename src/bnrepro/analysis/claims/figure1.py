@@ -1,4 +1,4 @@
-"""Claims judged on Figure 1 (C1 to C3), on its panel of rates and init stds (C16), and exactly (C4 to C6)."""
+"""Claims judged on Figure 1: C1 to C3."""
 
 from collections.abc import Callable
 
@@ -7,140 +7,147 @@ import pandas as pd
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
-from bnrepro.analysis.claims.judge import Case, Frames, Verdict, judge, need
+from bnrepro.analysis.claims.rule import Case, Expected, Frames, Rule, need
 from bnrepro.analysis.frame import MissingData
-from bnrepro.analysis.statistics import Interval
 
-FIGURE1 = "notebooks/01_figure1.ipynb"
-
-
-def _figure1(claim: str, frames: Frames, cases_of: Callable[[pd.DataFrame, str], list[Case]]) -> Verdict:
-    """Judges every regime of fig1_mnist; "reproduced" takes both, the paper-like and the tuned one."""
-    by_regime = tidy.regimes(need(frames, "fig1_mnist"))
-    cases = [case for regime, frame in by_regime.items() for case in cases_of(frame, f"({_words(regime)})")]
-    missing = [_words(regime) for regime in ("paper_like", "tuned") if regime not in by_regime]
-    note = f"not measured: {' and '.join(missing)}" if missing else ""
-    return judge(claim, cases, "experiment=fig1_mnist", FIGURE1, note, "partly" if missing else "")
-
-
-def _words(regime: str) -> str:
-    return regime.replace("_", "-")
+NOTEBOOK = "notebooks/01_figure1.ipynb"
+REGIMES = ("paper_like", "tuned")
+WORDS = {
+    "paper_like": "both at rate 0.1",
+    "tuned": "each at its best rate",
+    "tuned_average": "each at its best rate by accuracy averaged over training",
+}
+FIFTHS = ("first", "second", "third", "fourth", "last")
+LEAD = 0.001  # C1: accuracy; ten test images
+FEWER = 0.9  # C2: ratio of steps
+STEADIER = 0.8  # C3: ratio of standard deviations over training
+MOST = 0.6  # C3: share of a layer's units
 
 
-def c1(frames: Frames) -> Verdict:
-    """Rule: BN leads where the paired 95% interval of the mean accuracy difference lies above 0.
+def _each(frames: Frames, cases_of: Callable[[pd.DataFrame, str], list[Case]]) -> list[Case]:
+    """The cases of every regime; both that the rules speak about must be there."""
+    found = tidy.regimes(need(frames, "fig1_mnist"))
+    if absent := [WORDS[name] for name in REGIMES if name not in found]:
+        raise MissingData(f"fig1_mnist lacks a regime: {', '.join(absent)}")
+    return [case for name, words in WORDS.items() if name in found for case in cases_of(found[name], words)]
 
-    A regime counts fully if BN leads during at least 95% of training (by time, from the first step after 0),
-    half if during at least 50%. Effect: the difference averaged over training, per seed, then over seeds.
+
+def c1(frames: Frames) -> list[Case]:
+    """BN's test accuracy lies more than 0.1 points above the baseline's in every fifth of training.
+
+    Per seed, BN - baseline at equal steps is averaged over each fifth (10,000 of 50,000 steps), and over all
+    of training; the mean over seeds has a t interval.
     """
 
     def lead(frame: pd.DataFrame, regime: str) -> list[Case]:
         baseline, bn = tidy.arms(tidy.curves(frame, tidy.accuracy_name(frame)))
-        difference = (bn - baseline).loc[lambda d: d.index > 0]
-        above = [statistics.paired_bootstrap(bn.loc[s], baseline.loc[s]).low > 0 for s in difference.index]
-        share = float(tidy.mean_over_time(pd.Series(above, difference.index)))
-        effect = statistics.bootstrap(tidy.mean_over_time(difference))
-        grade = 1.0 if share >= 0.95 else 0.5 if share >= 0.5 else 0.0
-        measure = f"accuracy lead averaged over training {regime}"
-        return [Case(measure, "points", effect, grade, effect.low, f", clear during {share:.0%} of it")]
+        difference, end = bn - baseline, bn.index[-1]
+        cases = [_lead(difference, f"BN's lead, averaged over training ({regime})")]
+        for k, which in enumerate(FIFTHS):
+            part = difference[
+                (difference.index >= k * end / len(FIFTHS))
+                & (difference.index <= (k + 1) * end / len(FIFTHS))
+            ]
+            cases.append(_lead(part, f"in the {which} fifth ({regime})"))
+        return cases
 
-    return _figure1("C1", frames, lead)
+    return _each(frames, lead)
 
 
-def c2(frames: Frames) -> Verdict:
-    """Rule: the 95% interval of (BN's steps / the baseline's steps) to the baseline's best lies below 1.
+def _lead(difference: pd.DataFrame, measure: str) -> Case:
+    return Case(measure, "points", statistics.estimate(tidy.mean_over_time(difference)), LEAD)
+
+
+def c2(frames: Frames) -> list[Case]:
+    """BN needs less than 0.9 of the baseline's steps to reach the baseline's best accuracy.
 
     Target: for each seed, that seed's own baseline's highest accuracy after step 0. Median over seeds of the
-    paired ratio; a BN run that never gets there counts as infinitely slow.
+    paired ratio, with its exact interval; a BN net that never gets there counts as infinitely slow.
     """
 
     def speed(frame: pd.DataFrame, regime: str) -> list[Case]:
         steps = tidy.steps_to(frame, tidy.baseline_best(frame)).set_index(["variant", "seed"])["steps"]
-        baseline, bn = tidy.arms(steps.to_frame().T)
-        ratio = statistics.paired_bootstrap(bn.iloc[0], baseline.iloc[0], np.median, combine=np.divide)
-        measure = f"steps of BN / baseline to the baseline's best {regime}"
-        return [Case(measure, "ratio", ratio, float(ratio.high < 1), 1 - ratio.high)]
+        ratio = statistics.compared(steps["bn"], steps["baseline"], "median", np.divide)
+        return [
+            Case(
+                f"BN's steps / the baseline's, to the baseline's best ({regime})",
+                "ratio",
+                ratio,
+                FEWER,
+                False,
+            )
+        ]
 
-    return _figure1("C2", frames, speed)
+    return _each(frames, speed)
 
 
-def c3(frames: Frames) -> Verdict:
-    """Rule: the 95% interval of the ratio of variability, BN / baseline, lies below 1 (median over seeds).
+def c3(frames: Frames) -> list[Case]:
+    """The input of a last-layer sigmoid moves less during training with BN, in location and in width.
 
-    Variability: standard deviation over training (by time) of (i) the median and (ii) p85 - p15 of the input
-    to the typical last-hidden unit, each from step 0 and from step 1,000: four cases in each regime.
+    Location: the median over a mini-batch; width: 85th minus 15th percentile. How much they move: their
+    standard deviation over training, from step 0 on. As in the paper, of one typical unit: the median over
+    seeds of the ratio BN / baseline lies below 0.8. And of all 100 units: in more than 0.6 of them BN's
+    ratio lies below 1 (mean over seeds of the share, t interval).
     """
 
     def steadiness(frame: pd.DataFrame, regime: str) -> list[Case]:
-        unit = tidy.typical_unit(frame)
-        p15, p50, p85 = (tidy.curves(frame, f"{unit}/p{level}") for level in (15, 50, 85))
-        gaps = int(p50.isna().any(axis=1).sum())
-        note = f", without the {gaps} steps at which a run had no number" if gaps else ""
         cases = []
-        for what, moving in (("median", p50), ("p85 - p15", p85 - p15)):
-            for start in (0, 1000):
-                late = moving[moving.index >= start]
-                deviation = [
-                    np.sqrt(tidy.mean_over_time((arm - tidy.mean_over_time(arm)) ** 2))
-                    for arm in tidy.arms(late)
-                ]
-                ratio = statistics.paired_bootstrap(deviation[1], deviation[0], np.median, combine=np.divide)
-                measure = f"std over time of {what} from step {start}, BN / baseline {regime}"
-                cases.append(Case(measure, "ratio", ratio, float(ratio.high < 1), 1 - ratio.high, note))
+        for what, words in (("median", "median"), ("width", "85th minus 15th percentile")):
+            ratio = statistics.estimate(unsteadiness(frame, what), "median")
+            measure = f"how much the {words} of one sigmoid's input moves, BN / baseline ({regime})"
+            cases.append(Case(measure, "ratio", ratio, STEADIER, False))
+        for what, words in (("median", "median"), ("width", "85th minus 15th percentile")):
+            share = statistics.estimate(steadier_units(frame, what))
+            cases.append(Case(f"units whose {words} moves less with BN ({regime})", "share", share, MOST))
         return cases
 
-    return _figure1("C3", frames, steadiness)
+    return _each(frames, steadiness)
 
 
-def exact(claim: str, frames: Frames) -> Verdict:
-    """C4, C5, C6, identities: each row of results/exact.csv (claim, name, value, tolerance, n) is a case.
-
-    Rule: the largest error, value, is at most tolerance. No sampling, so no interval.
-    """
-    rows = need(frames, "exact").query("claim == @claim")
-    if rows.empty:
-        raise MissingData(f"results/exact.csv has no row for {claim}")
-    cases = []
-    for r in rows.to_dict("records"):
-        error, margin = Interval(r["value"], np.nan, np.nan, int(r["n"])), r["tolerance"] - r["value"]
-        note = f" (tolerance {r['tolerance']:.0e})"
-        cases.append(Case(r["name"], "error", error, float(margin >= 0), margin, note))
-    return judge(claim, cases, "results/exact.csv", "")
+def unsteadiness(frame: pd.DataFrame, what: str) -> np.ndarray:
+    """Per seed, of the typical unit: std over training with BN / without. what: "median" or "width"."""
+    p15, p50, p85 = (tidy.curves(frame, f"{tidy.typical_unit(frame)}/p{level}") for level in (15, 50, 85))
+    baseline, bn = tidy.arms(p50 if what == "median" else p85 - p15)
+    return std_over_time(bn) / std_over_time(baseline)
 
 
-def c16(frames: Frames) -> Verdict:
-    """Rule: in the panel of rates x init stds (validation accuracy at the last step) BN is less sensitive.
+def steadier_units(frame: pd.DataFrame, what: str) -> np.ndarray:
+    """Per seed: the share of the last hidden layer's units whose `what` moves less with BN than without."""
+    rows = tidy.units(frame)
+    values = rows["p50"] if what == "median" else rows["p85"] - rows["p15"]
+    table = values.unstack(["variant", "seed", "unit"]).dropna()
+    if table.empty:
+        raise MissingData("no probes of single units (eval.units)")
+    moved = pd.Series(std_over_time(table), table.columns)
+    return (moved["bn"] < moved["baseline"]).groupby("seed").mean().to_numpy()
 
-    Two cases, paired by seed, each with its 95% interval above 0: (i) range of accuracy over the init stds,
-    each arm at its own best rate (that of its best mean cell), baseline - BN; (ii) share of cells within 1
-    point of the same seed's best cell, BN - baseline. Cells that one arm lacks are left out; NaN counts as 0.
-    """
-    cells = tidy.panel(need(frames, "sensitivity_mnist"))
-    missing = int(cells.isna().any(axis=1).sum())
-    cells = cells.dropna()
-    if cells.empty or not {"baseline", "bn"} <= set(cells.columns):
-        raise MissingData("no cell of the panel has both arms")
-    spread, robust = {}, {}
-    for arm in ("baseline", "bn"):
-        table = cells[arm].unstack("seed")  # index (optim.lr, model.init_std)
-        best_rate = table.mean(axis=1).idxmax()[0]
-        at_best = table.xs(best_rate, level="optim.lr")
-        spread[arm], robust[arm] = at_best.max() - at_best.min(), (table >= table.max() - 0.01).mean()
-    wider = statistics.paired_bootstrap(spread["baseline"], spread["bn"])
-    larger = statistics.paired_bootstrap(robust["bn"], robust["baseline"])
-    cases = [
-        Case("accuracy range over init std, baseline - BN", "points", wider, float(wider.low > 0), wider.low),
-        Case(
-            "cells within 1 point of the best, BN - baseline",
-            "points",
-            larger,
-            float(larger.low > 0),
-            larger.low,
+
+def std_over_time(curve: pd.DataFrame) -> np.ndarray:
+    """Standard deviation of each column over training, by time."""
+    return np.sqrt(tidy.mean_over_time((curve - tidy.mean_over_time(curve)) ** 2))
+
+
+# Spreads: ten seeds of November 2026 (seeds 0 to 9; the rules are judged on others).
+RULES = {
+    "C1": Rule(
+        c1,
+        (
+            Expected("mean", 0.003, 0.0, 0.0015, 30, LEAD, cases=8),  # from the second fifth on
+            Expected("mean", 0.03, 0.0, 0.0055, 30, LEAD, cases=4),  # the first, and all of training
         ),
-    ]
-    note = f"{missing} cells left out" if missing else ""
-    return judge("C16", cases, "experiment=sensitivity_mnist", FIGURE1, note)
-
-
-JUDGES = {"C1": c1, "C2": c2, "C3": c3, "C16": c16}
-JUDGES |= {claim: lambda frames, claim=claim: exact(claim, frames) for claim in ("C4", "C5", "C6")}
+        ("fig1_mnist",),
+        NOTEBOOK,
+    ),
+    "C2": Rule(
+        c2, (Expected("median", 0.5, 1.0, 0.3, 30, FEWER, above=False, cases=2),), ("fig1_mnist",), NOTEBOOK
+    ),
+    "C3": Rule(
+        c3,
+        (
+            Expected("median", 0.4, 1.0, 0.65, 30, STEADIER, above=False, cases=4),
+            Expected("mean", 0.8, 0.5, 0.1, 30, MOST, cases=4),
+        ),
+        ("fig1_mnist",),
+        NOTEBOOK,
+    ),
+}

@@ -1,70 +1,89 @@
-"""The claim judged on the maps of learning rate x init std: C7, what happens at 5 times the rate."""
+"""Claims about what a net tolerates: 5 times its learning rate (C7), other initial weights (C16)."""
 
 import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import statistics
-from bnrepro.analysis.claims.judge import Case, Frames, Verdict, judge, need
+from bnrepro.analysis.claims.rule import Case, Expected, Frames, Rule, need
 from bnrepro.analysis.effects import tolerance
-from bnrepro.analysis.frame import MissingData
 
-NOTEBOOK = "notebooks/03_tolerance_maps.ipynb"
 FACTOR = 5
-WORDS = {"baseline": "the baseline's best rate", "own": "each arm's own best rate"}
+HALF = 0.5  # C7: of the nets
+NARROWER = 0.002  # C16: accuracy
+STEADIER = 1.2  # C16: ratio of ratios of steps
+ENOUGH = 0.9  # C16: accuracy that counts as trained
 
 
-def c7(frames: Frames) -> Verdict:
-    """Rule: at 5 times the rate most baseline seeds diverge, most BN seeds do not, and the paired 95%
-    interval of (share of diverged runs without BN - with BN) lies above 0.
+def c7(frames: Frames) -> list[Case]:
+    """At exactly 5 times the baseline's best rate most nets without BN fail, and most nets with BN do not.
 
-    Best rate: the one with the arm's highest mean validation accuracy at init std 0.1. Four cases: sigmoid
-    and ReLU x (both arms at 5 times the baseline's best rate, as in the paper; each arm at 5 times its own).
-    Diverged: the loss was not finite, or the run collapsed (effects.tolerance). The grid has no rate of
-    exactly 5 times: BN, and the baseline for half a point, are judged at the next rate above; the full point
-    takes a baseline that also diverges at the next rate below. A case whose rate is beyond the grid is not
-    judged, and the verdict at most "partly".
+    Best rate: experiment=rates_mnist (grid of factor 1.5, validation images, init std 0.1). For sigmoids and
+    for ReLU, the share of 20 nets that fail lies above one half without BN and below it with BN, each with
+    its exact interval. A net fails if its loss is not finite, or if at the last step it is less than half as
+    accurate as the same seed's net at its best of the lower multiples (effects.tolerance).
     """
-    frame = need(frames, "tolerance_maps")
-    best = tolerance.best_rates(frame)
-    cases, missing = [], []
+    frame, cases = need(frames, "rate_multiples"), []
     for activation in ("sigmoid", "relu"):
-        if absent := [arm for arm in ("baseline", "bn") if (activation, arm) not in best.index]:
-            missing.append(f"{activation}: no {' and '.join(absent)}")
-            continue
-        for reference in WORDS:
-            case = _case(frame, activation, reference, best[activation])
-            missing += [f"{activation}, {WORDS[reference]}: beyond the grid"] if case is None else []
-            cases += [] if case is None else [case]
-    if not cases:
-        raise MissingData(f"no case can be judged ({'; '.join(missing)})")
-    note = f"not judged: {'; '.join(missing)}" if missing else ""
-    return judge("C7", cases, "experiment=tolerance_maps", NOTEBOOK, note, "partly" if missing else "")
+        for arm, words in (("baseline", "without BN"), ("bn", "with BN")):
+            failed = tolerance.fails_at(frame, activation, arm, FACTOR)
+            share = statistics.share(int(failed.sum()), len(failed))
+            measure = f"nets that fail at 5 times the best rate, {words} ({activation})"
+            cases.append(Case(measure, "share", share, HALF, arm == "baseline", "nets"))
+    return cases
 
 
-def _case(frame: pd.DataFrame, activation: str, reference: str, best: pd.Series) -> Case | None:
-    rates = frame["optim.lr"].unique()
-    base, other = best["baseline"], best["baseline" if reference == "baseline" else "bn"]
-    below, above = tolerance.bracket(rates, FACTOR * base)
-    _, bn_above = tolerance.bracket(rates, FACTOR * other)
-    if np.isnan([above, bn_above]).any():
-        return None
-    bn = tolerance.diverges(frame, activation, "bn", bn_above)
-    lower, upper = (tolerance.diverges(frame, activation, "baseline", rate) for rate in (below, above))
-    effect = statistics.paired_bootstrap(upper, bn)
-    holds = [_holds(baseline, bn) for baseline in (upper, lower)]
-    grade = 1.0 if all(holds) else 0.5 if holds[0] else 0.0
-    note = (
-        f" (diverged without BN: {lower.mean():.0%} at rate {below:g} = {below / base:.2g}x the best,"
-        f" {upper.mean():.0%} at {above:g} = {above / base:.2g}x; with BN: {bn.mean():.0%} at {bn_above:g}"
-        f" = {bn_above / other:.2g}x)"
-    )
-    measure = f"share diverged at {FACTOR} times {WORDS[reference]}, without - with BN ({activation})"
-    return Case(measure, "points", effect, grade, effect.low, note)
+def c16(frames: Frames) -> list[Case]:
+    """Over init stds from 0.01 to 1, BN's results differ less: its final accuracy and its steps to 90%.
+
+    Each arm at its best rate for that std, chosen for each seed by the mean over the other seeds. (i) Highest
+    minus lowest final accuracy: the baseline's range exceeds BN's by more than 0.2 points, mean over seeds.
+    (ii) Steps to 90%, slowest std / fastest std: the baseline's ratio is more than 1.2 times BN's, median over
+    seeds. A net that never gets to 90% is infinitely slow; where both are, they count as equal.
+    """
+    frame = need(frames, "sensitivity_mnist")
+    accuracy, steps = tolerance.over_stds(frame, ENOUGH)
+    ranges = {arm: _range(accuracy[arm]) for arm in ("baseline", "bn")}
+    slower = {arm: _ratio(steps[arm]) for arm in ("baseline", "bn")}
+    wider = statistics.compared(ranges["baseline"], ranges["bn"])
+    both = slower["baseline"] / slower["bn"]
+    ratio = both.where(~(np.isinf(slower["baseline"]) & np.isinf(slower["bn"])), 1.0)
+    return [
+        Case("range of final accuracy over init stds, baseline - BN", "points", wider, NARROWER),
+        Case(
+            "steps to 90%, slowest / fastest init std, baseline / BN",
+            "ratio",
+            statistics.estimate(ratio, "median"),
+            STEADIER,
+        ),
+    ]
 
 
-def _holds(baseline: pd.Series, bn: pd.Series) -> bool:
-    contrast = statistics.paired_bootstrap(baseline, bn)
-    return bool(baseline.mean() > 0.5 and bn.mean() < 0.5 and contrast.low > 0)
+def _range(by_std: pd.DataFrame) -> pd.Series:
+    return by_std.max() - by_std.min()
 
 
-JUDGES = {"C7": c7}
+def _ratio(by_std: pd.DataFrame) -> pd.Series:
+    return by_std.max() / by_std.min()
+
+
+# Shares: 8 of 8 nets failed without BN and 0 of 8 with BN, elsewhere. Spreads: 4 seeds of November 2026.
+RULES = {
+    "C7": Rule(
+        c7,
+        (
+            Expected("share", 0.95, 0.5, 0.0, 20, HALF, cases=2),
+            Expected("share", 0.05, 0.5, 0.0, 20, HALF, above=False, cases=2),
+        ),
+        ("rate_multiples",),
+        "notebooks/03_tolerance_maps.ipynb",
+    ),
+    "C16": Rule(
+        c16,
+        (
+            Expected("mean", 0.01, 0.0, 0.003, 10, NARROWER),
+            Expected("median", 2.0, 1.0, 0.35, 10, STEADIER),
+        ),
+        ("sensitivity_mnist",),
+        "notebooks/01_figure1.ipynb",
+    ),
+}

@@ -7,6 +7,7 @@ the choice of images matters, not how another six networks would do.
 import numpy as np
 import pandas as pd
 
+from bnrepro.analysis import statistics
 from bnrepro.analysis.frame import MissingData
 from bnrepro.analysis.report import format_interval
 from bnrepro.analysis.statistics import Interval
@@ -51,25 +52,12 @@ def best_member(table: pd.DataFrame) -> str:
     return table[members(table)].mean().idxmin()
 
 
-def over_images(values: pd.Series, n_resamples: int = 10_000) -> Interval:
-    """Mean over images with its 95% percentile-bootstrap interval (fixed random stream).
-
-    Values take few distinct values (0, 1, differences of them), so a resample is a multinomial draw of their
-    counts: the same bootstrap as drawing images, for any number of images.
-    """
-    distinct, counts = np.unique(values.to_numpy(dtype=float), return_counts=True)
-    n = int(counts.sum())
-    draws = np.random.default_rng(0).multinomial(n, counts / n, size=n_resamples) @ distinct / n
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high), n)
-
-
 def against(table: pd.DataFrame) -> dict[str, Interval]:
     """Error of the ensemble minus that of the mean and the best member, paired by image; below 0: better."""
     mean, best = table[members(table)].mean(axis=1), table[best_member(table)]
     return {
-        "ensemble - mean member": over_images((table[ENSEMBLE] - mean).round(12)),
-        "ensemble - best member": over_images(table[ENSEMBLE] - best),
+        "ensemble - mean member": statistics.estimate((table[ENSEMBLE] - mean).round(12)),
+        "ensemble - best member": statistics.estimate(table[ENSEMBLE] - best),
     }
 
 
@@ -86,7 +74,7 @@ def effects_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
             number = published.get((said.get(net), key), np.nan)
             crops = " (144 crops)" if key.endswith("144crop") and np.isfinite(number) else ""
             from_paper = format_interval("accuracy", number) + crops
-            rows.append((words, net, from_paper, "accuracy", *over_images(values)))
+            rows.append((words, net, from_paper, "accuracy", *statistics.estimate(values)))
         best = best_member(table)
         for words_of, interval in against(table).items():
             net = words_of.replace("best member", f"best member ({best})")

@@ -14,7 +14,7 @@ from bnrepro.analysis import statistics
 from bnrepro.analysis.effects.runs import last
 from bnrepro.analysis.frame import MissingData
 from bnrepro.analysis.report import format_interval
-from bnrepro.analysis.statistics import Interval
+from bnrepro.analysis.statistics import Interval, Statistic
 
 BASELINE = "inception"
 NETS = {  # the paper's names, in the order of its Figure 3
@@ -95,18 +95,18 @@ def steps(frame: pd.DataFrame, share: float = 1.0) -> pd.DataFrame:
 
 
 def compared(
-    values: pd.Series, one: str, other: str, statistic: Callable = np.mean, combine: Callable = np.subtract
+    values: pd.Series, one: str, other: str, statistic: Statistic = "mean", combine: Callable = np.subtract
 ) -> Interval:
     """`statistic` of combine(one, other) over the seeds both variants have; values by (variant, seed)."""
     if absent := [v for v in (one, other) if v not in values.index.get_level_values("variant")]:
         raise MissingData(f"no variant named {' or '.join(absent)}")
     a, b = values[one].align(values[other], join="inner")
-    return statistics.paired_bootstrap(a, b, statistic, combine=combine)
+    return statistics.compared(a, b, statistic, combine=combine)
 
 
 def steps_ratio(frame: pd.DataFrame, one: str, other: str = BASELINE, share: float = 1.0) -> Interval:
     """Median over seeds of (steps of `one` / steps of `other`) to `share` of the target."""
-    return compared(steps(frame, share)["steps"], one, other, np.median, np.divide)
+    return compared(steps(frame, share)["steps"], one, other, "median", np.divide)
 
 
 def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     add("initial rate", "number", "initial_rate", rate)
     needed = steps(frame)
     never = needed["censored"].groupby("variant").sum().to_dict()
-    found = {v: statistics.bootstrap(needed.loc[v, "steps"], np.median) for v in variants if v in never}
+    found = {v: statistics.estimate(needed.loc[v, "steps"], "median") for v in variants if v in never}
     add("steps to Inception's best", "steps", "steps_to_target", found, never)
     others = [v for v in found if v != BASELINE]
     add("the same / Inception's", "ratio", "ratio", {v: steps_ratio(frame, v) for v in others}, never)
@@ -151,7 +151,7 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     if (frame["name"] == name.replace("accuracy", "top5")).any():
         values["final top-5 accuracy (population statistics in BN)", ""] = final(frame, "top5")
     for (quantity, key), each in values.items():
-        add(quantity, "accuracy", key, {v: statistics.bootstrap(each[v]) for v in variants})
+        add(quantity, "accuracy", key, {v: statistics.estimate(each[v]) for v in variants})
     lost = frame[frame["name"] == "diverged_at"].groupby("variant")["seed"].nunique()
     share = {v: Interval(lost.get(v, 0) / seeds[v], np.nan, np.nan, seeds[v]) for v in variants}
     add("share of seeds that diverged", "ratio", "", share)

@@ -85,7 +85,7 @@ def catch_up_table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (momentum, size), table in cells(frame).items():
         steps = caught_up(table["test/accuracy"], table[POPULATION])
-        interval = statistics.bootstrap(steps, np.median)
+        interval = statistics.estimate(steps, "median")
         rows.append((f"{momentum:g}", size, "steps", *interval, int(np.isinf(steps).sum())))
     columns = ["momentum", "batch size", "unit", "value", "low", "high", "n", "censored"]
     return pd.DataFrame(rows, columns=columns)

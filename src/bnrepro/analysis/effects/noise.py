@@ -66,7 +66,7 @@ def noise_table(frame: pd.DataFrame) -> pd.DataFrame:
     for what in NAMES:
         text = f"log-log slope of the variance of the {NAMES[what]}"
         rows.append((text, "all", "number", slopes(frame, what)))
-    table = [(quantity, m, unit, *statistics.bootstrap(values)) for quantity, m, unit, values in rows]
+    table = [(quantity, m, unit, *statistics.estimate(values)) for quantity, m, unit, values in rows]
     return pd.DataFrame(table, columns=["quantity", "M", "unit", "value", "low", "high", "n"])
 
 
@@ -96,10 +96,10 @@ def gap_table(frame: pd.DataFrame) -> pd.DataFrame:
         present = [arm for arm in ARMS if arm in table.index.get_level_values("variant")]
         for m, values in [*((m, table[m].unstack("variant")) for m in table), ("per doubling", trend)]:
             rows += [
-                (f"{kind} gap", m, ARMS[arm], unit, *statistics.bootstrap(values[arm])) for arm in present
+                (f"{kind} gap", m, ARMS[arm], unit, *statistics.estimate(values[arm])) for arm in present
             ]
             for other in present[1:]:
-                change = statistics.paired_bootstrap(values["bn"], values[other])
+                change = statistics.compared(values["bn"], values[other])
                 rows.append((f"{kind} gap", m, f"with BN - {ARMS[other]}", unit, *change))
     columns = ["quantity", "batch size", "arm", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)

@@ -53,7 +53,7 @@ def errors_table(frame: pd.DataFrame) -> pd.DataFrame:
             if len(values):
                 failures = int(lost.loc[values.index, method].sum())
                 names = (size, METHODS[method], f"{failures}/{len(values)}")
-                rows.append((*names, "accuracy", *statistics.bootstrap(1 - values)))
+                rows.append((*names, "accuracy", *statistics.estimate(1 - values)))
     columns = ["batch size", "test error of", "diverged", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 

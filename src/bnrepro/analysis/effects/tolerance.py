@@ -52,10 +52,8 @@ def areas(
             shares = (runs["accuracy"] >= threshold).groupby(keys).mean()[activation]
             of = {arm: shares[arm] for arm in _arms(shares)}
             key = (activation, f"{threshold:.0%}")
-            rows += [(*key, arm, "accuracy", *statistics.bootstrap(of[arm])) for arm in of]
-            rows.append(
-                (*key, "bn - baseline", "points", *statistics.paired_bootstrap(of["bn"], of["baseline"]))
-            )
+            rows += [(*key, arm, "accuracy", *statistics.estimate(of[arm])) for arm in of]
+            rows.append((*key, "bn - baseline", "points", *statistics.compared(of["bn"], of["baseline"])))
     columns = ["activation", "at least", "trainable cells", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -68,7 +66,7 @@ def edges(frame: pd.DataFrame) -> pd.DataFrame:
     lowest = rates.groupby([runs[name] for name in column]).min()
     rows = []
     for (activation, std, arm), seeds in lowest.groupby(level=column[:3]):
-        rows.append((activation, f"{std:g}", arm, "number", *statistics.bootstrap(seeds, np.median)))
+        rows.append((activation, f"{std:g}", arm, "number", *statistics.estimate(seeds, "median")))
     columns = ["activation", "init std", "lowest rate that diverges", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -87,21 +85,39 @@ def best_rates(frame: pd.DataFrame, init_std: float = 0.1) -> pd.Series:
     return here.groupby(["activation", "variant", "lr"])["accuracy"].mean().groupby(level=[0, 1]).agg(_argmax)
 
 
-def bracket(rates: Iterable[float], rate: float) -> tuple[float, float]:
-    """The grid's neighbours of a rate: the highest one not above it, the lowest one not below (NaN: none)."""
-    grid_rates = np.unique(np.asarray(list(rates), dtype=float))
-    below, above = grid_rates[grid_rates <= rate * (1 + 1e-9)], grid_rates[grid_rates >= rate * (1 - 1e-9)]
-    return (float(below[-1]) if below.size else np.nan), (float(above[0]) if above.size else np.nan)
+def fails_at(frame: pd.DataFrame, activation: str, arm: str, factor: float) -> pd.Series:
+    """Per seed: does this arm fail at `factor` times (optim.lr_scale) the rate optim.lr, and not at a lower one?"""
+    runs = fates(frame.assign(**{"optim.lr": frame["optim.lr_scale"]}))
+    here = runs[
+        (runs["activation"] == activation) & (runs["variant"] == arm) & np.isclose(runs["lr"], factor)
+    ]
+    if here.empty:
+        raise MissingData(f"no runs of {arm} ({activation}) at {factor} times the rate")
+    return here.set_index("seed")["diverged"].sort_index()
 
 
-def diverges(frame: pd.DataFrame, activation: str, arm: str, rate: float, init_std: float = 0.1) -> pd.Series:
-    """Per seed 1.0 or 0.0: did this arm diverge at this rate?"""
-    runs = fates(frame)
-    here = (runs["activation"] == activation) & (runs["variant"] == arm) & np.isclose(runs["lr"], rate)
-    found = runs[here & np.isclose(runs["init_std"], init_std)].set_index("seed")["diverged"]
-    if found.empty:
-        raise MissingData(f"no runs of {arm} ({activation}) at rate {rate:g}, init std {init_std:g}")
-    return found.astype(float).sort_index()
+def over_stds(frame: pd.DataFrame, enough: float) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Of each arm, final accuracy and steps to `enough`, init std x seed, at the best rate for that std.
+
+    The rate is chosen for each seed by mean final accuracy over the other seeds: one chosen with that seed's
+    help would be picked partly for its luck. A net that never gets there takes infinitely many steps.
+    """
+    name = tidy.accuracy_name(frame)
+    cell = ["model.init_std", "optim.lr"]
+    finals = last(frame, name, cell)
+    reached = frame[(frame["name"] == name) & (frame["value"] >= enough) & (frame["step"] > 0)]
+    steps = reached.groupby([*cell, "variant", "seed"])["step"].min().reindex(finals.index, fill_value=np.inf)
+    accuracies, times = {}, {}
+    for arm in ("baseline", "bn"):
+        if arm not in finals.index.get_level_values("variant"):
+            raise MissingData(f"no runs of {arm}")
+        table = finals.xs(arm, level="variant").unstack("seed")  # (std, rate) x seed
+        others = table.apply(lambda column, table=table: table.drop(columns=column.name).mean(axis=1))
+        best = others.groupby(level=0).idxmax()  # std x seed: (std, rate)
+        slow = steps.xs(arm, level="variant").unstack("seed")
+        accuracies[arm] = best.apply(lambda column, table=table: column.map(table[column.name]))
+        times[arm] = best.apply(lambda column, slow=slow: column.map(slow[column.name]))
+    return accuracies, times
 
 
 def _argmax(means: pd.Series) -> float:

@@ -138,11 +138,11 @@ def compared(
             raise MissingData(f"no variant named {' or '.join(sorted(absent))} with {cell}")
         a, b = (runs.xs((*cell, variant), level=[*CELL, "variant"]) for variant in (arm, "baseline"))
         if quantity.unit == "ratio":
-            effect = statistics.paired_bootstrap(a, b, np.median, combine=np.divide)
+            effect = statistics.compared(a, b, "median", combine=np.divide)
             with np.errstate(divide="ignore", invalid="ignore"):
                 a, b = np.log(a), np.log(b)
         else:
-            effect = statistics.paired_bootstrap(a, b)
+            effect = statistics.compared(a, b)
         yield cell, effect, statistics.p_value(a - b)
 
 
@@ -168,7 +168,7 @@ def accuracy_table(frame: pd.DataFrame) -> pd.DataFrame:
     """
     accuracy = last(frame, tidy.accuracy_name(frame), CELL)
     rows = [
-        (*cell, "accuracy", *statistics.bootstrap(seeds))
+        (*cell, "accuracy", *statistics.estimate(seeds))
         for cell, seeds in accuracy.groupby([*CELL, "variant"])
     ]
     return pd.DataFrame(rows, columns=["activation", "depth", "arm", "unit", "value", "low", "high", "n"])

@@ -42,7 +42,7 @@ def ablation(frame: pd.DataFrame) -> Figure:
         caption(
             fig,
             f"{described(frame)}. Accuracy at the last step, population statistics in BN where measured.",
-            f"Dot: mean of {seeds} paired seeds; line: 95% bootstrap interval; ticks: single seeds. Filled:"
+            f"Dot: mean of {seeds} paired seeds; line: 95% interval; ticks: single seeds. Filled:"
             " p < 0.05 in a paired t-test after Holm's correction over all dots.",
         )
         return fig

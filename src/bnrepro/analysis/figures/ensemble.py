@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import ensemble as effects
 from bnrepro.analysis.figures.imagenet import described
 from bnrepro.analysis.figures.style import BLUE, GREY, STYLE, VERMILION, caption, dots
@@ -33,7 +34,7 @@ def ensemble(frame: pd.DataFrame) -> Figure:
                 table = effects.errors(frame, f"{metric}/{crop}")
                 nets = [*effects.members(table), effects.ENSEMBLE]
                 offset = -0.14 if crop == "single" else 0.14
-                errors = pd.DataFrame([effects.over_images(table[net]) for net in nets])
+                errors = pd.DataFrame([statistics.estimate(table[net]) for net in nets])
                 dots(left, np.arange(len(nets)) + offset, errors, **look)
                 left.set_yticks(range(len(nets)), [_words(net) for net in nets])
                 left.set_ylim(len(nets) - 0.4, -0.6)
@@ -57,7 +58,7 @@ def ensemble(frame: pd.DataFrame) -> Figure:
         fig.legend(handles=handles, loc="outside upper center", ncols=2)
         caption(
             fig,
-            f"{described(frame)}. {frame['image'].nunique():,} images; line: 95% bootstrap interval over"
+            f"{described(frame)}. {frame['image'].nunique():,} images; line: 95% interval over"
             " images, on the right of paired differences.",
             "Best: the member with the lowest error on these same images, which favours it. The intervals are"
             " for these networks and do not cover how another six would do.",

@@ -61,7 +61,7 @@ def effects(frame: pd.DataFrame) -> Figure:
             for label, (effect, column, level, color, mark) in SOURCES.items():
                 seeds = _pick(found[effect], activation, dropout, **{column: level}).unstack("seed")
                 bounds = (
-                    pd.DataFrame([statistics.bootstrap(row) for row in seeds.to_numpy()], seeds.index) * 100
+                    pd.DataFrame([statistics.estimate(row) for row in seeds.to_numpy()], seeds.index) * 100
                 )
                 style = {"color": color, "linestyle": "-" if effect == "BN" else (0, (1, 1.2)), **mark}
                 intervals(ax, bounds, label=label, **style)
@@ -74,7 +74,7 @@ def effects(frame: pd.DataFrame) -> Figure:
         caption(
             fig,
             f"{_setting(frame)}. Mean of {frame['seed'].nunique()} paired differences at the last step;"
-            " band: 95% bootstrap interval. Logarithmic beyond ±1.",
+            " band: 95% interval. Logarithmic beyond ±1.",
             "BN: with - without, at one rate. Linear rate: rate proportional to the batch - one rate for all,"
             f" in one arm; 0 at batch {grid.MEETS}, where both are the same run.",
         )

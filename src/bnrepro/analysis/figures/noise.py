@@ -42,7 +42,7 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
         caption(
             fig,
             f"{setting(frame)}; {images:,} training images. Mean of {n} seeds; bands: lowest to highest seed"
-            " (a to c), 95% bootstrap interval (d).",
+            " (a to c), 95% interval (d).",
             "(a to c) Finished nets with BN, over random draws of M training images, (a, b) a typical unit of"
             " the last hidden layer.",
             "Thick: nets trained at the batch size M; thin: the nets of one batch size, mean of seeds, at"
@@ -78,7 +78,7 @@ def gap(ax: Axes, frame: pd.DataFrame) -> None:
             seeds = table.loc[arm].dropna(axis=1)
             if seeds.empty:
                 continue
-            bounds = pd.DataFrame([statistics.bootstrap(seeds[m]) for m in seeds], seeds.columns)
+            bounds = pd.DataFrame([statistics.estimate(seeds[m]) for m in seeds], seeds.columns)
             intervals(ax, bounds, marker=MARKS[arm], markersize=4.5, **look)
     batch_axis(ax, table.columns)
 

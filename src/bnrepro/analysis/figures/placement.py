@@ -34,7 +34,7 @@ def placement(frame: pd.DataFrame) -> Figure:
         n = frame["seed"].nunique()
         caption(
             fig,
-            f"{setting(frame)}. Final test accuracy; mean of {n} paired seeds, line: 95% bootstrap interval.",
+            f"{setting(frame)}. Final test accuracy; mean of {n} paired seeds, line: 95% interval.",
             "Filled: p < 0.05 in a paired t-test after Holm's correction over the column. Each panel has its"
             " own horizontal axis.",
             "Below the dotted line: interactions, the effect of one factor at the other's first-named level"

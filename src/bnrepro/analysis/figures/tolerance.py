@@ -88,7 +88,7 @@ def area(frame: pd.DataFrame) -> Figure:
         each = f"share of the {cells} cells (rate x init std), mean of {frame['seed'].nunique()} seeds"
         caption(
             fig,
-            f"{setting(frame, rates=False)}: {each}; band: 95% bootstrap interval over seeds.",
+            f"{setting(frame, rates=False)}: {each}; band: 95% interval over seeds.",
             f'Dotted: {tolerance.TRAINABLE:.0%}, what "trainable" means unless another threshold is named.',
         )
         return fig

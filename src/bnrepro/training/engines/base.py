@@ -56,8 +56,8 @@ class Engine(ABC):
     def batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
         """Replica s over K = stop - start steps: index (K, m) int64, rates (K,) float32, keys (K, 2) int64."""
         cfg, seed = self.replicas[s]
-        m, examples = cfg.data.batch_size, len(self.data.labels)
-        index = batch_indices(seed, examples, m, start, stop, cfg.data.shuffle)
+        m, examples = cfg.data.batch_size, self.data.examples
+        index = self.data.seen(seed, batch_indices(seed, examples, m, start, stop, cfg.data.shuffle))
         steps = torch.arange(start, stop)
         return index, learning_rates(cfg, start, stop), torch.stack([torch.full_like(steps, seed), steps], 1)
 
