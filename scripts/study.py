@@ -28,7 +28,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "fig1_mnist": Part(["fig1_mnist"], 40),
     "sensitivity_mnist": Part(["sensitivity_mnist"], 25),
     "tolerance_maps": Part(["tolerance_maps"], 35),
-    "dropout_bn": Part(["dropout_bn"], 8),
+    "dropout_bn": Part(["dropout_bn", "dropout_bn_5k", "dropout_bn_1k"], 85),
     "batch_noise": Part(["batch_noise"], 12),
     "placement": Part(["placement", "placement_baseline"], 7),
     "inference_stats": Part(["inference_stats"], 45),

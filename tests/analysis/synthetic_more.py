@@ -25,22 +25,23 @@ def dropout_bn(seeds: int = 5, cost: float = 0.0, together: float = 0.3, tax: fl
     rows: Rows = []
     sizes = {1000: 0.1, 5000: 0.05, 0: 0.02}
     rates = (0, 0.05, 0.1, 0.2, 0.3, 0.5)
-    for arm, rate, (images, gap), seed in product(("baseline", "bn"), rates, sizes.items(), range(seeds)):
+    nets = product(("sigmoid", "relu"), ("baseline", "bn"), rates, sizes.items(), range(seeds))
+    for activation, arm, rate, (images, gap), seed in nets:
         bn, dropout = arm == "bn", rate > 0
         test = 0.98 - gap + 0.002 * luck(seed) + 0.0003 * luck(seed, rate, images, bn)
         test += (cost - tax if bn else 0.004) * dropout - 0.002 * rate
         share = together if bn and dropout else 0.6 if bn or dropout else 1.0
         run = {"variant": arm, "seed": seed, "model.dropout": rate, "data.examples": images, "step": 4000}
-        rows.append({**run, "name": "test/accuracy", "value": test})
-        rows.append(
-            {
-                **run,
-                "name": "train/accuracy_eval",
-                "value": test + gap * (share + 0.01 * luck(seed, rate, bn)),
-            }
-        )
-        rows.append({**run, "step": 0, "name": "test/accuracy", "value": 0.1})
-    return tidy(rows, "dropout_bn", **{"data.batch_size": 60, "train.steps": 4000, "optim.lr": 0.1})
+        run["model.activation"] = activation
+        train = test + gap * (share + 0.01 * luck(seed, rate, bn))
+        values = {"test/accuracy": test, "val/accuracy": test - 0.001, "train/accuracy_eval": train}
+        rows += [{**run, "name": name, "value": value} for name, value in values.items()]
+        rows.append({**run, "step": 0, "name": "val/accuracy", "value": 0.1})
+    return tidy(
+        rows,
+        "dropout_bn",
+        **{"data.holdout": 10_000, "data.batch_size": 60, "train.steps": 4000, "optim.lr": 0.1},
+    )
 
 
 METHODS = ("baseline", "bn", "bn_renorm", "bn_ghost", "groupnorm", "layernorm", "weightnorm")

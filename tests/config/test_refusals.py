@@ -26,6 +26,7 @@ BAD = {
     "optim.lr=fast": "optim.lr=fast",
     "seeds=[1,2,1]": r"\[1\] appear twice",
     "seeds=0": "seeds=0",
+    "experiment=null": "leave it out instead of null",
     "seeds=9-3": "seeds=9-3: give a number",
     "seeds=3-": "seeds=3-: give a number",
     "seeds=0-99999": "at most 10,000",

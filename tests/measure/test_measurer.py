@@ -10,6 +10,7 @@ import torch
 
 from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, OptimConfig, RecordConfig, TrainConfig
 from bnrepro.data import Dataset, load
+from bnrepro.measure.evaluate import evaluate
 from bnrepro.measure.evaluators import Measurer, Measures
 from bnrepro.measure.metrics import declared
 from bnrepro.training.engines.cuda import Cuda
@@ -152,3 +153,19 @@ def test_population_statistics_are_taken_at_the_last_step_only_unless_inference_
         state.step = step
         names.append(set(measurer(state, losses)[0].values))
     assert names[0] - names[1] == {"test/loss_population", "test/accuracy_population"}
+
+
+def test_with_a_holdout_the_test_set_is_measured_at_the_last_step_too() -> None:
+    cfg = config(norm="bn")
+    cfg.data = DataConfig(batch_size=32, holdout=500)
+    cfg.eval = EvalConfig(probe=False, test=True)
+    data, whole = load(cfg.data), load(DataConfig())
+    state, losses = trained(cfg, data)
+    engine = Eager(state, data)
+    measurer = Measurer(engine, state, data)
+    values = measurer(state, losses)[0].values
+    (expected, _) = evaluate(Eager(state, whole), state, whole)
+    assert values["test/accuracy"] == expected["test/accuracy"]
+    assert values["val/accuracy"] != expected["test/accuracy"]
+    state.step = STEPS - 1
+    assert "test/accuracy" not in measurer(state, losses)[0].values

@@ -40,8 +40,8 @@ def regimes(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def accuracy_name(frame: pd.DataFrame) -> str:
-    """`test/accuracy`, or `val/accuracy` where a validation split was held out."""
-    return "test/accuracy" if (frame["name"] == "test/accuracy").any() else "val/accuracy"
+    """`val/accuracy` where a validation split was held out, else `test/accuracy`."""
+    return "val/accuracy" if (frame["name"] == "val/accuracy").any() else "test/accuracy"
 
 
 def _rows(frame: pd.DataFrame, name: str) -> pd.DataFrame:

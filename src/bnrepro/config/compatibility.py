@@ -27,6 +27,10 @@ def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, mea
     if isinstance(model, InceptionConfig):
         mlp_only = measured.noise or measured.diagnose
         check(not mlp_only, "eval.noise and eval.diagnose: only for model=mlp")
+    check(
+        data.holdout > 0 or not measured.test,
+        "eval.test=true: without data.holdout the test set is evaluated anyway",
+    )
     check(measured.probe or not measured.units, "eval.units=true is part of eval.probe, which is off")
     check(
         not (measured.diagnose and model.norm == "weight"),

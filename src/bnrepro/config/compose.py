@@ -62,7 +62,7 @@ def jobs(overrides: list[str]) -> list[Config]:
                 values = o.sweep_string_iterator() if o.is_sweep_override() else None
                 axes.append([f"{o.get_key_element()}={v}" for v in values] if values else [str(o.input_line)])
             return [typed(hydra.compose("config", list(job))) for job in itertools.product(*axes)]
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(one_line(error)) from error
 
 
@@ -81,7 +81,7 @@ def single(overrides: list[str]) -> Config:
     try:
         with hydra.initialize_config_dir(CONF, version_base="1.3"):
             return typed(hydra.compose("config", overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(one_line(error)) from error
 
 

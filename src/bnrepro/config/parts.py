@@ -179,6 +179,7 @@ class EvalConfig:
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
     units: bool = False  # the same of every single unit, at every tenth evaluation
     train: bool = False  # also 10,000 training images, in evaluation mode
+    test: bool = False  # with data.holdout, at the last step: also the test set
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
     noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)
     diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: measure/diagnostics.py

@@ -36,6 +36,8 @@ def one_line(error: BaseException) -> str:
             only = "inception" if key in settings(InceptionConfig, "model.") else MLPConfig.name
             return f"{key}: only for model={only}"
         return f"{key}: no such setting{nearest(key, settings())}; --help lists them all"
+    if "Config group override must be a string" in text:
+        return "a group (experiment, variant, data, model, record) takes a name; leave it out instead of null"
     if override := re.search(r"Error merging override (\S+)", text):
         reason = re.search(r"Value .*? could not be converted to \w+", text)
         return f"{override[1]}: {reason[0] if reason else 'not a value of this setting'}"

@@ -57,6 +57,8 @@ class Dataset:
     offset: float = 0.0
     classes: int = 10
     augment: DataConfig | None = None  # how training images are varied; None: they are not
+    test_images: Images = None  # where the split is "val"
+    test_labels: Tensor | None = None
     kept: int = 0  # training images that a seed sees, a subset of its own (data.examples); 0: all
 
     @property

@@ -41,7 +41,8 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
     if not data.flat and cfg.crop >= min(data.shape[:2]):
         raise DataError(f"data.crop={cfg.crop}: must be below the images' {min(data.shape[:2])} pixels")
     if data.flat and cfg.binarize:
-        binary = {k: (getattr(data, k) > BINARY_ABOVE).to(torch.uint8) for k in ("images", "eval_images")}
+        images = {k: v for k, v in vars(data).items() if k.endswith("images") and v is not None}
+        binary = {k: (v > BINARY_ABOVE).to(torch.uint8) for k, v in images.items()}
         data = replace(data, **binary, scale=1.0)
     return data
 
@@ -71,6 +72,7 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
         order = torch.randperm(len(data.labels), generator=generator("holdout", cfg.name))
         val = order[: cfg.holdout]
         held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
+        held |= {"test_images": data.eval_images, "test_labels": data.eval_labels}
         data = replace(_training(data, order[cfg.holdout :]), **held)
     if cfg.examples:
         if cfg.examples > len(data.labels):

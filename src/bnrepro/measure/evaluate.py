@@ -80,6 +80,13 @@ def evaluate_train(engine: Engine, state: State, data: Dataset) -> Values:
     return _scored(engine, state, data, rows, ("images", "labels"), "train", "_eval")
 
 
+def evaluate_test(engine: Engine, state: State, data: Dataset) -> Values:
+    """{"test/loss", "test/accuracy"}, where `evaluate` measures a validation split; as there."""
+    assert data.test_labels is not None, "without data.holdout the split is the test set"
+    rows = torch.arange(len(data.test_labels))
+    return _scored(engine, state, data, rows, ("test_images", "test_labels"), "test")
+
+
 def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: int) -> Values:
     """{"<split>/loss_batch", ...}: BN by the statistics of test batches of `batch_size`, in the file's order.
 

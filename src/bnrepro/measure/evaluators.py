@@ -18,6 +18,7 @@ from bnrepro.measure.evaluate import (
     Values,
     evaluate,
     evaluate_by_batch,
+    evaluate_test,
     evaluate_train,
     with_population_statistics,
 )
@@ -81,6 +82,10 @@ def _train(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     return _plain(evaluate_train(measurer.engine, state, measurer.data))
 
 
+def _test(measurer: Measurer, state: State, last: bool) -> list[Measures]:
+    return _plain(evaluate_test(measurer.engine, state, measurer.data))
+
+
 def _probe(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     inputs = watched(measurer.engine, state, measurer.data, measurer.batch_size, list(measurer.units))
     measured = [Measures({}, {}) for _ in range(len(state))]
@@ -129,6 +134,7 @@ def _plain(values: Values) -> list[Measures]:
 EVALUATORS = {
     "split": Evaluator(_split),
     "train": Evaluator(_train),
+    "test": Evaluator(_test, only_last=True),
     "probe": Evaluator(_probe),
     "diagnose": Evaluator(_diagnose),
     "statistics": Evaluator(_statistics),

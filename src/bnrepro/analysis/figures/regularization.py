@@ -13,11 +13,11 @@ ROWS = {"accuracy": "test accuracy, %", "gap": "training - test, points"}
 
 
 def dropout(frame: pd.DataFrame) -> Figure:
-    """Above: final test accuracy; below: generalization gap; a column per number of training images."""
+    """Above: final test accuracy; below: generalization gap; a column per nonlinearity and training set."""
     tables = {what: dict(effects.by_images(effects.measured(frame, what))) for what in ROWS}
     sizes = list(tables["accuracy"])
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(3.3 * len(sizes) + 0.6, 5.2), layout="constrained")
+        fig = Figure(figsize=(2.4 * len(sizes) + 0.6, 5.2), layout="constrained")
         axes = fig.subplots(2, len(sizes), sharex=True, squeeze=False)
         for (what, label), row in zip(ROWS.items(), axes, strict=True):
             for ax, images in zip(row, sizes, strict=True):
@@ -26,8 +26,8 @@ def dropout(frame: pd.DataFrame) -> Figure:
                     band(ax, seeds, marker="o", ms=3.5, **look)
                 ax.set_xlim(left=0)
             row[0].set_ylabel(label)
-        for ax, images in zip(axes[0], sizes, strict=True):
-            ax.set_title(f"{images:,} training images")
+        for ax, (activation, images) in zip(axes[0], sizes, strict=True):
+            ax.set_title(f"{activation}, {images:,} images")
         for ax in axes[1]:
             ax.set_xlabel("dropout rate")
             ax.axhline(0, color="#888888", lw=0.8)
