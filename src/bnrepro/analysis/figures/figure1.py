@@ -19,51 +19,61 @@ def accuracy(ax: Axes, frame: pd.DataFrame) -> None:
     steps_axis(ax, curve.index.max())
 
 
-def percentiles(ax: Axes, frame: pd.DataFrame, arm: str, limit: float = 2.0) -> None:
-    """The {15, 50, 85}th percentiles of a typical last-hidden unit's input; bold: the first seed.
+def percentiles(ax: Axes, frame: pd.DataFrame, arm: str) -> None:
+    """The {15, 50, 85}th percentiles of a typical last-hidden unit's input: of the typical seed, a line each.
 
-    No mean over seeds: their units drift in different directions, and an average would look calmer than any.
+    The band of each is the middle half of the seeds. No mean over seeds: their units drift in different
+    directions, and an average would look calmer than any.
     """
-    ends = []
+    color, ends, seed = ARMS[arm]["color"], [], typical_seed(frame, arm)
     for level, curve in _typical(frame, arm).items():
-        first, color = curve.iloc[:, 0], ARMS[arm]["color"]
-        ax.plot(curve.index, curve.iloc[:, 1:], color=color, lw=0.5, alpha=0.3)
-        ax.plot(
-            curve.index, first, color=color, linestyle=ARMS[arm]["linestyle"], lw=2.2 if level == 50 else 1.4
-        )
-        ends.append((float(np.clip(first.iloc[-1], -limit, limit)), f"{level}%"))
+        low, high = curve.quantile(0.25, axis=1), curve.quantile(0.75, axis=1)
+        ax.fill_between(curve.index, low, high, color=color, alpha=0.3 if level == 50 else 0.14, lw=0)
+        ax.plot(curve.index, curve[seed], color=color, lw=2.0 if level == 50 else 1.2)
+        ends.append((float(curve[seed].iloc[-1]), f"{level}%"))
         steps_axis(ax, curve.index.max())
-    ax.set_ylim(-limit, limit)
-    height = -np.inf
+    height, apart = -np.inf, 0.06 * np.ptp(ax.get_ylim())
     for end, label in ends:  # labels of lines that end close together are moved apart
-        height = max(end, height + 0.12 * limit)
+        height = max(end, height + apart)
         ax.annotate(label, (1.015, height), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+
+
+def typical_seed(frame: pd.DataFrame, arm: str) -> int:
+    """The seed whose median input moves as much in training as the (lower) median seed's."""
+    middle = _typical(frame, arm)[50].dropna()
+    variance = tidy.mean_over_time((middle - tidy.mean_over_time(middle)) ** 2)
+    ranked = pd.Series(variance, middle.columns).sort_values()
+    return int(ranked.index[(len(ranked) - 1) // 2])
 
 
 def figure1(frame: pd.DataFrame) -> Figure:
     """The paper's Figure 1: (a) accuracy, (b, c) the input to one typical sigmoid, without and with BN.
 
-    Accuracy is shown from 0.7 to 1 as in the paper: what lies below is cut. The inputs share one axis, -2 to
-    2 as in the paper; where 5% of the points lie outside it is wider, and says so.
+    Accuracy is shown from 0.7 to 1 as in the paper: what lies below is cut. The inputs share one axis, at
+    least -2 to 2 as in the paper, and as wide as what is drawn.
     """
-    inputs = [curve.abs().to_numpy().ravel() for arm in ARMS for curve in _typical(frame, arm).values()]
-    limit = max(2.0, float(np.ceil(np.nanquantile(np.concatenate(inputs), 0.95))))
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(10.5, 3.7), layout="constrained")
+        fig = Figure(figsize=(10.5, 3.9), layout="constrained")
         left, middle, right = fig.subplots(1, 3, width_ratios=[1.2, 1, 1])
         accuracy(left, frame)
         left.set(ylim=(0.7, 1.0), ylabel="accuracy", title=f"(a) {split(frame)} accuracy")
         left.legend(loc="lower right")
-        for ax, arm, letter in ((middle, "baseline", "b"), (right, "bn", "c")):
-            percentiles(ax, frame, arm, limit)
+        inputs = ((middle, "baseline", "b"), (right, "bn", "c"))
+        for ax, arm, letter in inputs:
+            percentiles(ax, frame, arm)
             ax.set_title(f"({letter}) input to a sigmoid, {ARMS[arm]['label']}")
-        middle.set_ylabel("input to one unit" + ("" if limit == 2 else f" (±{limit:g}; paper: ±2)"))
+        limit = max(2.0, *(np.abs(ax.get_ylim()).max() for ax, *_ in inputs))
+        for ax, *_ in inputs:
+            ax.set_ylim(-limit, limit)
+        middle.set_ylabel("input to one unit" + ("" if limit == 2 else " (paper: -2 to 2)"))
         n = frame["seed"].nunique()
         caption(
             fig,
             f"{setting(frame)}. (a) Mean of {n} seeds; band: lowest to highest seed.",
-            "(b, c) 15th, 50th and 85th percentile over examples of the input to one typical unit of the last"
-            f" hidden layer. Bold: the first seed; thin: the other {n - 1}.",
+            "(b, c) 15th, 50th and 85th percentile over examples of the input to one typical unit of the last hidden"
+            " layer.",
+            "Lines: the seed whose median moves as much as the median seed's; bands: the middle half of the"
+            f" {n} seeds.",
         )
         return fig
 
