@@ -95,6 +95,7 @@ def sensitivity(seeds: int = 6, careless: str = "bn") -> pd.DataFrame:
                     if diverged:
                         rows.append({**row, "step": 40, "name": "diverged_at", "value": 40})
     settings = {"experiment": "sensitivity_mnist", "data.name": "mnist", "data.batch_size": 60}
+    settings["model.activation"] = "sigmoid"
     return pd.DataFrame(rows).assign(**settings, **{"data.holdout": 10_000, "train.steps": 3000})
 
 

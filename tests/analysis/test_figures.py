@@ -47,14 +47,18 @@ def test_a_band_has_the_arithmetic_mean_unless_its_axis_is_logarithmic_already()
         np.testing.assert_allclose(edges[edges[:, 0] == 10, 1].max(), 8)
 
 
-def test_the_bold_percentiles_are_one_seeds_own_and_not_an_average():
+def test_the_percentiles_are_medians_over_seeds_in_their_bands_and_thin_one_seeds_own():
     frame = synthetic.figure1()
     ax = Figure().subplots()
     percentiles(ax, frame, "baseline")
-    bold = max(ax.lines, key=lambda line: line.get_linewidth())
-    seed = typical_seed(frame, "baseline")
-    expected = tidy.curves(frame, "probe/hidden3/typical/p50")[("baseline", seed)]
-    np.testing.assert_array_equal(bold.get_ydata(), expected)
+    seeds = tidy.curves(frame, "probe/hidden3/typical/p50")["baseline"]
+    _, _, middle, own, *_ = ax.lines
+    np.testing.assert_allclose(middle.get_ydata(), seeds.median(axis=1))
+    np.testing.assert_array_equal(own.get_ydata(), seeds[typical_seed(frame, "baseline")])
+    assert own.get_linewidth() < middle.get_linewidth()
+    edges = pd.DataFrame(ax.collections[1].get_paths()[0].vertices).groupby(0)[1]
+    np.testing.assert_allclose(edges.min(), seeds.quantile(0.25, axis=1))
+    np.testing.assert_allclose(edges.max(), seeds.quantile(0.75, axis=1))
 
 
 def test_inputs_beyond_the_papers_axis_widen_it_and_are_announced():
@@ -78,7 +82,8 @@ def test_the_panel_marks_divergence_and_survives_a_missing_cell():
         "not (variant == 'bn' and `optim.lr` == 2 and `model.init_std` == 1)"
     )
     baseline, bn, difference, *_ = figures.sensitivity(frame).axes
-    assert [t.get_text() for t in baseline.texts if "✕" in t.get_text()] == ["10.0\n✕ 6/6"]
+    assert [t.get_text() for t in baseline.texts if "✕" in t.get_text()] == ["✕"]
+    assert len(baseline.patches) == len(bn.patches) == 5  # a best rate framed for each init std
     assert [t.get_text() for t in bn.texts].count("–") == 1
     assert not any(t.get_text() == "-0.0" for t in difference.texts)
 

@@ -13,18 +13,20 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import grid
 from bnrepro.analysis.effects.runs import CHANCE, last
-from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, GREY, STYLE, band, caption, intervals, setting
+from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, STYLE, WIDTH, band, caption, intervals, setting
 
 RULES = {  # the arm has the colour and the line, the rule the marker
     "constant": {"marker": "o", "ms": 5},
     "linear": {"marker": "s", "ms": 5.5, "mfc": "w"},
 }
-SOURCES = {  # whose effect, at which level of the other factor
-    "BN, constant rate": ("BN", "optim.batch_rule", "constant", ARMS["bn"]["color"], RULES["constant"]),
-    "BN, linear rate": ("BN", "optim.batch_rule", "linear", ARMS["bn"]["color"], RULES["linear"]),
-    "linear rate, without BN": ("linear rate", "variant", "baseline", GREY, RULES["constant"]),
-    "linear rate, with BN": ("linear rate", "variant", "bn", GREY, RULES["linear"]),
+CONDITIONS = {  # of each effect: the other factor, and the look of its levels
+    "BN": {
+        ("optim.batch_rule", rule): {**mark, "color": "#444444", "label": f"at {rule} rate"}
+        for rule, mark in RULES.items()
+    },
+    "linear rate": {("variant", arm): {**look, "marker": "o", "ms": 5} for arm, look in ARMS.items()},
 }
+TITLES = {"BN": "effect of BN", "linear rate": "effect of the linear rate"}
 
 
 def accuracy(frame: pd.DataFrame) -> Figure:
@@ -51,32 +53,38 @@ def accuracy(frame: pd.DataFrame) -> Figure:
 
 
 def effects(frame: pd.DataFrame) -> Figure:
-    """BN's effect beside the rate rule's, against batch size: paired differences in points of accuracy."""
+    """BN's effect (left) beside the rate rule's, against batch size: paired differences in points of accuracy.
+
+    A row per nonlinearity and dropout, with one axis for both effects.
+    """
     values = last(frame, "test/accuracy", grid.CELL)
-    found = {effect: grid.difference(values, effect) for effect in ("BN", "linear rate")}
+    dropouts = sorted(values.index.get_level_values("model.dropout").unique())
+    rows = [(activation, dropout) for activation in ACTIVATIONS for dropout in dropouts]
     with mpl.rc_context(STYLE):
-        fig, panels = _panels(values)
-        for (activation, dropout), ax in panels.items():
-            ax.axhline(0, color="k", lw=0.8)
-            for label, (effect, column, level, color, mark) in SOURCES.items():
-                seeds = _pick(found[effect], activation, dropout, **{column: level}).unstack("seed")
-                bounds = (
-                    pd.DataFrame([statistics.estimate(row) for row in seeds.to_numpy()], seeds.index) * 100
-                )
-                style = {"color": color, "linestyle": "-" if effect == "BN" else (0, (1, 1.2)), **mark}
-                intervals(ax, bounds, label=label, **style)
-            batch_axis(ax, values.index.get_level_values("data.batch_size").unique())
-            ax.set_yscale("symlog", linthresh=1.0, linscale=0.6)
-            ax.yaxis.set_major_locator(FixedLocator([-80, -30, -10, -3, -1, 0, 1, 3, 10, 30, 80]))
-            ax.yaxis.set_minor_locator(NullLocator())
+        fig = Figure(figsize=(WIDTH, 1.55 * len(rows) + 1.7), layout="constrained")
+        axes = fig.subplots(len(rows), 2, sharex=True, sharey="row")
+        for (effect, conditions), column in zip(CONDITIONS.items(), axes.T, strict=True):
+            found = grid.difference(values, effect)
+            for (activation, dropout), ax in zip(rows, column, strict=True):
+                ax.axhline(0, color="k", lw=0.8)
+                for (factor, level), look in conditions.items():
+                    seeds = _pick(found, activation, dropout, **{factor: level}).unstack("seed")
+                    bounds = [statistics.estimate(row) for row in seeds.to_numpy()]
+                    intervals(ax, 100 * pd.DataFrame(bounds, seeds.index), **look)
+                batch_axis(ax, values.index.get_level_values("data.batch_size").unique())
+            column[0].set_title(TITLES[effect], loc="left")
+            column[0].legend(loc="best")
+            column[-1].set_xlabel("batch size")
+        for (activation, dropout), ax in zip(rows, axes[:, 0], strict=True):
+            ax.set_ylabel(f"{ACTIVATIONS[activation]},\ndropout {dropout:g}")
             ax.yaxis.set_major_formatter(lambda y, _: f"{y:+g}" if y else "0")
-        _dress(fig, panels, "change of test accuracy, points")
+        fig.align_ylabels()
         caption(
             fig,
-            f"{_setting(frame)}. Mean of {frame['seed'].nunique()} paired differences at the last step;"
-            " band: 95% interval. Logarithmic beyond ±1.",
+            f"{_setting(frame)}. Change of test accuracy in points: mean of {frame['seed'].nunique()} paired"
+            " differences at the last step; band: 95% interval.",
             "BN: with - without, at one rate. Linear rate: rate proportional to the batch - one rate for all,"
-            f" in one arm; 0 at batch {grid.MEETS}, where both are the same run.",
+            f" in one arm; 0 at batch {grid.MEETS}, where both are the same run. Each row has its own vertical axis.",
         )
         return fig
 
@@ -88,7 +96,7 @@ def curves(frame: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout
     if absent := set(batches) - set(rows["data.batch_size"]):
         raise tidy.MissingData(f"no runs of batch size {', '.join(map(str, sorted(absent)))}")
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(3.1 * len(batches) + 1, 5.6), layout="constrained")
+        fig = Figure(figsize=(WIDTH, 5.4), layout="constrained")
         axes = fig.subplots(2, len(batches), sharex=True, sharey=True, squeeze=False)
         for (row, activation), (column, batch) in _product(ACTIVATIONS, batches):
             ax, here = axes[row, column], rows[rows["data.batch_size"] == batch]
@@ -104,7 +112,7 @@ def curves(frame: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout
         fig.supylabel("test accuracy, % (log. error)", fontsize=9)
         for ax in axes[1]:
             ax.set_xlabel("training examples seen")
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         each = f"Mean of {frame['seed'].nunique()} seeds; band: lowest to highest seed."
         caption(fig, f"{_setting(frame)}, dropout {dropout:g}. {each}", RATES)
         return fig
@@ -144,7 +152,7 @@ def batch_axis(ax: Axes, batches: pd.Index) -> None:
 
 def _panels(values: pd.Series) -> tuple[Figure, dict[tuple[str, float], Axes]]:
     dropouts = sorted(values.index.get_level_values("model.dropout").unique())
-    fig = Figure(figsize=(4.1 * len(dropouts) + 0.8, 6.2), layout="constrained")
+    fig = Figure(figsize=(WIDTH, 5.8), layout="constrained")
     axes = fig.subplots(2, len(dropouts), sharex=True, sharey=True, squeeze=False)
     places = _product(ACTIVATIONS, dropouts)
     return fig, {(activation, rate): axes[row, column] for (row, activation), (column, rate) in places}
@@ -167,7 +175,7 @@ def _dress(fig: Figure, panels: dict[tuple[str, float], Axes], ylabel: str) -> N
             ax.set_xlabel("batch size")
     fig.supylabel(ylabel, fontsize=9)
     ax = next(iter(panels.values()))
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
 def _setting(frame: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@ Both arms keep one colour and one line style everywhere: the baseline orange and
 The colours differ in all common kinds of colour blindness, the styles in print.
 """
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bnrepro.analysis import frame as tidy
 
 BLUE, AMBER, GREEN, VERMILION, PINK, *_, SKY = sns.color_palette("colorblind").as_hex()
 GREY = "#777777"
+WIDTH = 7.2  # inches; at 900 pixels, as GitHub shows it, letters of 8.5 points are as high as its own text
 ARMS = {
     "baseline": {"label": "without BN", "color": VERMILION, "linestyle": (0, (4, 1.5))},
     "bn": {"label": "with BN", "color": BLUE, "linestyle": "-"},
@@ -115,4 +117,6 @@ def steps_axis(ax: Axes, last: int) -> None:
 
 
 def caption(fig: Figure, *lines: str) -> None:
-    fig.supxlabel("\n".join(lines), fontsize=7.5, color="#444444")
+    """A paragraph a line, wrapped to the width of the figure."""
+    wrapped = [textwrap.fill(line, int(15.5 * fig.get_figwidth())) for line in lines]
+    fig.supxlabel("\n".join(wrapped), fontsize=8.5, color="#444444")

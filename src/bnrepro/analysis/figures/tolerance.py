@@ -12,8 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bnrepro.analysis.effects import tolerance
-from bnrepro.analysis.figures.maps import accuracy_map, colour_bars, difference_map
-from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, GREY, STYLE, caption, intervals, setting, split
+from bnrepro.analysis.figures.maps import arms_maps, described
+from bnrepro.analysis.figures.style import (
+    ACTIVATIONS,
+    ARMS,
+    GREY,
+    STYLE,
+    WIDTH,
+    caption,
+    intervals,
+    setting,
+    split,
+)
 
 DIVERGED, TRAINED = "#E0006B", "k"
 
@@ -21,47 +31,29 @@ DIVERGED, TRAINED = "#E0006B", "k"
 def maps(frame: pd.DataFrame) -> Figure:
     """Heat maps of accuracy at the last step; rows: nonlinearity, columns: without BN, with BN, difference.
 
-    Cells: mean over seeds in percent (colour: error, logarithmic); ✕ with a count where seeds diverged.
-    Outlined: cells where most seeds train to 90%, and cells where most seeds diverge (effects.tolerance).
+    Outlined: cells where most seeds train to 90%, and cells where most seeds fail (effects.tolerance).
     """
-    runs, n = tolerance.fates(frame), frame["seed"].nunique()
-    cells = runs.assign(trains=runs["accuracy"] >= tolerance.TRAINABLE).groupby(
-        ["activation", "variant", "lr", "init_std"]
-    )[["accuracy", "trains", "diverged"]]
-    cells, counts = cells.mean(), cells.sum()["diverged"]
+    runs = tolerance.fates(frame)
+    runs["trains"] = runs["accuracy"] >= tolerance.TRAINABLE
     with mpl.rc_context({**STYLE, "axes.grid": False}):
-        fig = Figure(figsize=(11.5, 8.6), layout="constrained")
+        fig = Figure(figsize=(WIDTH, 8.6), layout="constrained")
         axes = fig.subplots(2, 3, sharex=True, sharey=True)
         for row, (activation, name) in zip(axes, ACTIVATIONS.items(), strict=True):
-            of = {}
-            for ax, (arm, look) in zip(row, ARMS.items(), strict=False):
-                here = cells.loc[(activation, arm)]
-                of[arm] = table = here["accuracy"].unstack("init_std")
-                lost = counts.loc[(activation, arm)]
-                marks = {cell: f"\n✕ {count:.0f}/{n}" for cell, count in lost[lost > 0].items()}
-                accuracy_map(ax, table, marks)
-                outline(ax, here["trains"].unstack("init_std").to_numpy() > 0.5, TRAINED, 0.045)
-                outline(ax, here["diverged"].unstack("init_std").to_numpy() > 0.5, DIVERGED, 0.045)
-                ax.set_title(f"{name}, {look['label']}")
-            difference_map(row[2], of["bn"] - of["baseline"])
-            row[2].set_title(f"{name}, difference: with - without BN")
+            here = runs[runs["activation"] == activation]
+            arms_maps(row, here, f"{name}, ")
+            for ax, arm in zip(row, ARMS, strict=False):
+                of = here[here["variant"] == arm].groupby(["lr", "init_std"])
+                outline(ax, of["trains"].mean().unstack().to_numpy() > 0.5, TRAINED, 0.045)
+                outline(ax, of["diverged"].mean().unstack().to_numpy() > 0.5, DIVERGED, 0.045)
             row[0].set_ylabel("learning rate")
         for ax in axes[0]:
             ax.set_xlabel("")
-        colour_bars(fig, axes[:, :2], axes[:, 2], shrink=0.6)
         handles = [
             Line2D([], [], color=TRAINED, lw=2, label=f"most seeds reach {tolerance.TRAINABLE:.0%}"),
-            Line2D([], [], color=DIVERGED, lw=2, label="most seeds diverge"),
+            Line2D([], [], color=DIVERGED, lw=2, label="most seeds fail"),
         ]
         fig.legend(handles=handles, loc="outside upper left", ncols=2)
-        what = f"{setting(frame, rates=False)}. {split(frame).capitalize()} accuracy at the last step"
-        caption(
-            fig,
-            f"{what}, mean of {n} seeds. ✕ k/{n}: k seeds diverged: their loss was not finite (10% is"
-            " counted) or their accuracy is",
-            "below half of the arm's best with this nonlinearity, although a lower rate at the same init std"
-            " does not fail so.",
-        )
+        caption(fig, described(frame))
         return fig
 
 
@@ -70,7 +62,7 @@ def area(frame: pd.DataFrame) -> Figure:
     errors = np.geomspace(0.5, 0.02, 29)
     table = tolerance.areas(frame, 1 - errors)
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(8.2, 3.5), layout="constrained")
+        fig = Figure(figsize=(WIDTH, 3.7), layout="constrained")
         axes = fig.subplots(1, 2, sharey=True)
         for ax, (activation, name) in zip(axes, ACTIVATIONS.items(), strict=True):
             for arm, look in ARMS.items():

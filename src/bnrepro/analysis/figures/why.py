@@ -16,7 +16,6 @@ from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, GREEN
 
 NOISY = {"bn_noisy": {"label": "with BN and injected noise", "color": GREEN, "linestyle": (0, (1, 1))}}
 LOOKS = {**ARMS, **NOISY}
-SMALLEST = 1e-4  # singular values below it count as it
 Draw = Callable[[Axes, pd.DataFrame, dict], None]  # axes, one arm's wide table, its look
 
 
@@ -38,59 +37,69 @@ def shift(frame: pd.DataFrame, activation: str) -> Figure:
 
 
 def landscape(frame: pd.DataFrame, activation: str) -> Figure:
-    """Loss, change of the gradient and effective smoothness along the gradient, over training."""
+    """Range of the loss, change of the gradient and effective smoothness along the gradient, over training."""
     panels = {
-        "loss": _loss,
-        "gradient change / norm": _over_steps(why.LANDSCAPE["change of the gradient / its norm"], "log"),
-        "effective smoothness": _over_steps(why.LANDSCAPE["effective smoothness"], "log"),
+        "range of the loss": _over_steps(why.LANDSCAPE["range of the loss along the gradient"], "log"),
+        "gradient change\n/ its norm": _over_steps(why.LANDSCAPE["change of the gradient / its norm"], "log"),
+        "effective\nsmoothness": _over_steps(why.LANDSCAPE["effective smoothness"], "log"),
     }
     return _by_depth(
         frame,
         activation,
         panels,
         "landscape along the gradient",
-        "All parameters along the gradient, by 1/4, 1/2, 1, 2, 4 times the rate, on one batch. Loss: before"
-        " the step; its band: lowest to highest after it.",
-        "Gradient: the largest change, over the norm at the start. Effective smoothness: the largest change"
-        " over the distance moved.",
+        "All parameters move along the gradient of one batch, by 1/4, 1/2, 1, 2 and 4 times the rate. Range: highest"
+        " loss of the five places - lowest. Change: the largest one of the gradient, over its norm at the start;"
+        " effective smoothness: over the distance moved.",
     )
 
 
 def jacobians(frame: pd.DataFrame, activation: str) -> Figure:
-    """Singular values of the layer Jacobians over training: median, and distance from 1 in decades."""
-    panels = {}
-    for family, place in (("jacobian_linear", "before"), ("jacobian", "after")):
-        median = why.Quantity("number", why.mean_over_layers(family, "median"))
-        panels[f"median s, {place} g"] = _over_steps(median, "log", SMALLEST)
+    """Singular values of the layer Jacobians over training: median, and distance from 1 in decades.
+
+    No median after the nonlinearity: a ReLU sends about half of them to zero, and the median jumps between
+    zero and the others.
+    """
+    name = ACTIVATIONS.get(activation, activation)
+    median = why.Quantity("number", why.mean_over_layers("jacobian_linear", "median"))
+    panels = {f"median,\nbefore the {name}": _over_steps(median, "log")}
+    for place in ("before", "after"):
         distance = why.LAYERS[f"decades from 1, {place} the nonlinearity"]
-        panels[f"mean |log₁₀ s|, {place} g"] = _over_steps(distance, "linear")
+        panels[f"decades from 1,\n{place} the {name}"] = _over_steps(distance, "linear")
     return _by_depth(
         frame,
         activation,
         panels,
-        "singular values s of the layer Jacobians",
-        "Of d BN(Wx)/dx (before the nonlinearity g) and d g(BN(Wx))/dx (after it), for 8 examples; mean over"
-        f" hidden layers from the second on. s below {SMALLEST:g} count as {SMALLEST:g}.",
+        "singular values of the layer Jacobians",
+        f"Jacobian: how a layer's output depends on its input, before the {name} (weights and BN) and after it; for"
+        " 8 examples, mean over hidden layers from the second on. Decades from 1: mean of |log10 s| over the singular"
+        " values s; those below 0.0001 count as 0.0001.",
     )
 
 
 def by_layer(frame: pd.DataFrame, activation: str) -> Figure:
-    """Against the layer: gradient norm at the first and the last measured step, saturated and dead units."""
+    """Against the layer: gradient norm at the first and the last measured step, saturated and dead units.
+
+    Shares of units that are next to nothing in every net are said and not drawn.
+    """
     panels = {
-        "gradient norm, first step": _against_layer("gradient", "norm", "first"),
-        "gradient norm, last step": _against_layer("gradient", "norm", "last"),
-        "saturated share": _against_layer("units", "saturated", "over training"),
-        "dead share": _against_layer("units", "dead", "over training"),
+        "gradient norm,\nfirst step": _against_layer("gradient", "norm", "first"),
+        "gradient norm,\nlast step": _against_layer("gradient", "norm", "last"),
     }
-    return _by_depth(
-        frame,
-        activation,
-        panels,
-        "gradients and units by layer",
-        "Gradient of a layer's weights; the last layer is the classifier. Saturated: slope below 5% of the"
-        " steepest, share of (example, unit); dead: units saturated",
-        "for the whole batch; both averaged over training.",
-    )
+    title = "gradients and units by layer"
+    words = "Saturated: slope below 5% of the steepest, share of (example, unit); dead: units saturated for the whole"
+    words += " batch; both averaged over training."
+    here = frame[frame["model.activation"] == activation]
+    most = here.loc[here["name"].str.fullmatch(r"units/\w+/saturated"), "value"].max()
+    if most < 0.01:
+        title = "gradients by layer"
+        share = f"{100 * most:.1g}%"
+        words = f"Not drawn: saturated units, with a slope below 5% of the steepest, at most {share} in any layer."
+    else:
+        panels["saturated share"] = _against_layer("units", "saturated", "over training")
+        panels["dead share"] = _against_layer("units", "dead", "over training")
+    words = f"Gradient of a layer's weights; the last layer is the classifier. {words}"
+    return _by_depth(frame, activation, panels, title, words)
 
 
 def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
@@ -114,9 +123,7 @@ def _by_depth(
     table = table.xs(activation, level="model.activation", drop_level=False)
     depths = sorted(table.index.get_level_values("model.depth").unique())
     with mpl.rc_context(style.STYLE):
-        fig = Figure(
-            figsize=(max(2.9 * len(depths) + 0.8, 9.5), 1.75 * len(panels) + 1.3), layout="constrained"
-        )
+        fig = Figure(figsize=(style.WIDTH, 1.6 * len(panels) + 1.8), layout="constrained")
         axes = fig.subplots(len(panels), len(depths), sharey="row", sharex="col", squeeze=False)
         for column, depth in zip(axes.T, depths, strict=True):
             here = table.xs(depth, level="model.depth", drop_level=False)
@@ -127,6 +134,7 @@ def _by_depth(
                 if ax is not column[-1]:
                     ax.set_xlabel("")
             column[0].set_title(f"{depth} hidden layers", loc="left")
+        fig.align_ylabels()
         for ax, label in zip(axes[:, 0], panels, strict=True):
             ax.set_ylabel(label)
             _log_ticks(ax)
@@ -160,24 +168,14 @@ def _log_ticks(ax: Axes) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _over_steps(quantity: why.Quantity, scale: str, smallest: float = -np.inf) -> Draw:
+def _over_steps(quantity: why.Quantity, scale: str) -> Draw:
     def draw(ax: Axes, table: pd.DataFrame, look: dict) -> None:
         seeds = quantity.at_steps(table).droplevel([*why.CELL, "variant"]).unstack("seed")
-        _band(ax, seeds.clip(lower=smallest), look, scale)
+        _band(ax, seeds, look, scale)
         style.steps_axis(ax, seeds.index.max())
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
     return draw
-
-
-def _loss(ax: Axes, table: pd.DataFrame, look: dict) -> None:
-    """The mean over seeds before the step, and a band from the mean lowest to the mean highest after it."""
-    names = [f"landscape/{name}" for name in ("loss", "loss_low", "loss_high")]
-    loss = table.groupby(level="step")[names].mean().set_axis(["value", "low", "high"], axis=1)
-    style.intervals(ax, loss, **look)
-    ax.set_yscale("log")
-    style.steps_axis(ax, loss.index.max())
-    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _against_layer(family: str, what: str, when: str) -> Draw:
@@ -192,7 +190,5 @@ def _against_layer(family: str, what: str, when: str) -> Draw:
         _band(ax, seeds.dropna(how="all"), look, "log" if family == "gradient" else "linear", "o")
         ax.set(xlabel="layer")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if family == "units":
-            ax.set_ylim(-0.03, 1.03)
 
     return draw
