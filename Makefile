@@ -20,7 +20,7 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute)
 	@$(PY) scripts/figure1.py
 
-study: $(ENV)  ## retrain and collect everything that results/ reports (5½ hours on 2 cores; resumes)
+study: $(ENV)  ## retrain and collect everything that results/ reports (7½ hours on 2 cores; resumes)
 	@$(PY) scripts/study.py
 
 figures: $(ENV)  ## figures, tables and notebooks from results/, without training (a minute)

@@ -53,8 +53,8 @@ drawn.accuracy(frame)
 # %% [markdown]
 # ## The two effects side by side
 #
-# Paired differences, from the same runs. Where the grey lines are farther from zero than the blue ones, the
-# rate matters more than BN. If the two blue lines coincided, BN's effect would not depend on the rate.
+# Paired differences, from the same runs. Where the right column is farther from zero than the left one, the
+# rate matters more than BN. If the two lines on the left coincided, BN's effect would not depend on the rate.
 
 # %%
 drawn.effects(frame)

@@ -64,7 +64,7 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.SHIFT))))
 # ## Is the landscape smoother?
 #
 # All parameters move along the gradient of one batch, by a quarter of the learning rate up to four times it.
-# A narrow band of the loss, a small change of the gradient relative to its norm, and a low effective
+# A small range of the loss, a small change of the gradient relative to its norm, and a low effective
 # smoothness (change of the gradient per distance moved: an estimate of the constant beta in this direction)
 # mean that the gradient may be trusted over the step. Rate x smoothness below 2 is what a quadratic needs for
 # a step not to overshoot. The smoothness, too, depends on the scale of the parameters; loss and relative
@@ -80,7 +80,7 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LANDSCAPE)
 #
 # The Jacobian of a layer's output with respect to its input, for single examples, with the change that the
 # example makes to the statistics of its batch. Section 3.3 argues for a linear layer between normalized,
-# uncorrelated Gaussians: "before g" leaves the nonlinearity out, "after g" is what the next layer sees. A
+# uncorrelated Gaussians: "before" leaves the nonlinearity out, "after" is what the next layer sees. A
 # sigmoid's slope is at most 1/4, and a ReLU sends a part of all directions to zero: neither can keep all
 # singular values at 1, so that the question is which arm is *nearer*, in decades.
 

@@ -23,12 +23,14 @@ def main() -> int:
     args = parser.parse_args()
     table = args.results / "scorecard.csv"
     try:
+        if not args.results.is_dir():
+            raise FileNotFoundError(f"{args.results} is no folder of results")
+        before = args.readme.read_text(encoding="utf-8")
         if not args.check:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             rules = claims.rules_table(args.results, now)
             files.write(args.results / claims.RULES_FILE, rules.to_csv(index=False, float_format="%.4g"))
             files.write(table, report.scorecard_csv(claims.scorecard(args.results)))
-        before = args.readme.read_text(encoding="utf-8")
         after = report.with_scorecard(before, report.read_scorecard(table.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError) as error:
         print(f"scorecard: {error}", file=sys.stderr)

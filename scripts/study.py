@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from bnrepro.analysis.claims import RULES
@@ -46,7 +47,7 @@ def overview(chosen: dict[str, Part]) -> Table:
     """What is finished, what is left, and which claims it is for."""
     table = Table("results/", "seeds finished", "minutes left, about", "for")
     total = 0.0
-    for name, part in chosen.items():
+    for name, part in track(chosen.items(), "looking for finished runs", transient=True):
         done = wanted = 0
         for experiment in part.experiments:
             for cfg in jobs([f"experiment={experiment}"]):
@@ -81,7 +82,9 @@ def main() -> int:
             train = [sys.executable, "scripts/train.py", "-m", f"experiment={experiment}"]
             if status := subprocess.run(train, cwd=ROOT).returncode:
                 failed.append(experiment)
-                if status > 128 or status == 2:  # stopped, or refused: the next would be too
+                if (
+                    status < 0 or status > 128 or status == 2
+                ):  # killed, stopped, or refused: so would be the next
                     return status
         collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name]
         if name == "fig4_ensemble":  # its table is of images, by nets that are read again

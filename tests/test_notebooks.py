@@ -29,7 +29,7 @@ def test_a_notebook_is_its_script_executed_without_errors(path):
     assert cells(path) == cells(path.with_suffix(".py"))
     code = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     kinds = {output["output_type"] for c in code for output in c["outputs"]}
-    assert kinds & {"display_data", "execute_result"} and "error" not in kinds and len(cells(path)) <= 16
+    assert kinds & {"display_data", "execute_result"} and "error" not in kinds and len(cells(path)) <= 12
     assert not any(line.startswith(("def ", "class ")) for c in code for line in c["source"])
 
 

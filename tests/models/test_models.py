@@ -203,5 +203,8 @@ def test_groups_are_as_many_as_divide_the_width_up_to_ten():
 
 def test_fewer_training_images_are_a_subset_of_more():
     few, more = (load(DataConfig(examples=n)) for n in (500, 1000))
-    assert torch.equal(few.images, more.images[:500]) and torch.equal(few.labels, more.labels[:500])
+    first = torch.arange(500)
+    for seed in (0, 1):
+        assert torch.equal(few.seen(seed, first), more.seen(seed, first))
+    assert torch.equal(few.images, more.images) and torch.equal(few.labels, more.labels)
     assert torch.equal(few.eval_images, more.eval_images)

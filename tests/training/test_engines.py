@@ -71,7 +71,8 @@ def alone(cfg, data, seed):
     gamma = optim.decay ** (1 / optim.decay_steps) if optim.schedule == "exponential" else 1.0
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma)
     losses = []
-    for t, index in enumerate(batch_indices(seed, len(data.images), cfg.data.batch_size, 0, cfg.steps)):
+    order = batch_indices(seed, data.examples, cfg.data.batch_size, 0, cfg.steps)
+    for t, index in enumerate(data.seen(seed, order)):
         logits, _ = model(data.images[index].float() * data.scale, torch.tensor([seed, t]))
         loss = cross_entropy(logits, data.labels[index])
         optimizer.zero_grad()

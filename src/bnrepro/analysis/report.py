@@ -68,7 +68,7 @@ def scorecard_markdown(card: pd.DataFrame) -> str:
         link = f"[notebook]({row['notebook']})" if row["notebook"] else ""
         n = f"{row['n']} {row['of']}" if tested else ""
         cells = (row["claim"], row["statement"], verdict, effect, n, row["rule_first"], link)
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """What is measured at an evaluation: one evaluator for each name that the configuration's `eval` lists.
 
-To add one: write a function (engine, state, data, last) -> values of each replica, name it in EVALUATORS and as
-a field of EvalConfig, and declare its metrics in metrics.py.
+To add one: write a function (measurer, state, last) -> Measures of each replica, name it in EVALUATORS and as a
+field of EvalConfig, which turns it on, and declare its metrics in metrics.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The scorecard: each claim of the paper judged by its rule on the collected results.
 
 A rule (rule.py) is a function that measures cases, each with a 95% interval and a smallest effect of interest.
-Its error rates on simulated data, and when it was written, stand in results/rules.csv; the rules are older than
-the runs they judge.
+Its error rates on simulated data, and when it was written, stand in results/rules.csv; the scorecard says whether
+a rule is older than the runs that it judges.
 """
 
 import json

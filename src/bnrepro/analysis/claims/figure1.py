@@ -15,7 +15,6 @@ REGIMES = ("paper_like", "tuned")
 WORDS = {
     "paper_like": "both at rate 0.1",
     "tuned": "each at its best rate",
-    "tuned_average": "each at its best rate by accuracy averaged over training",
 }
 FIFTHS = ("first", "second", "third", "fourth", "last")
 LEAD = 0.001  # C1: accuracy; ten test images
