@@ -72,19 +72,23 @@ display(Markdown(report.effects_markdown(effects.edges(frame))))
 # %% [markdown]
 # ## Five times the rate
 #
-# The rule was fixed before the results were seen. The reference is the best rate on validation data at an
-# initial standard deviation of 0.1: the baseline's for both arms, as in the paper, and each arm's own. The
-# grid has no rate of exactly five times that one, so the neighbours on both sides are used and named in the
-# note: full marks take a baseline that diverges at the lower of them and a BN net that does not at the upper.
+# The reference is the baseline's best rate on held-out images at an initial standard deviation of 0.1, found on a
+# grid of factor 1.5 with other seeds: 1.9 with sigmoids, 0.57 with ReLU. With ReLU every rate from 0.17 on is as
+# good within its interval: a tie is no best rate, so the lowest of them is multiplied, too. Both arms are trained
+# at exactly these multiples, 20 seeds each.
 #
-# "Its rate" means something else than in the paper if the best rate of the small net is already near the
-# boundary, or far from it: 5 is a number of one net on one data set, and the table above says how far apart
-# the best rate and the boundary are here.
+# 5 is not a number of the method: without BN the margin between the rate that works and the rate that breaks
+# depends on where in a broad optimum one stands. With BN no net fails at 5 times any of these rates; with ReLU all
+# do at 10 times the highest.
+
+# %%
+multiples = tidy.load(folder / "rate_multiples.parquet")
+display(drawn.multiples(multiples))
+display(Markdown(report.effects_markdown(effects.failures(multiples).query("multiple == '5'"))))
 
 # %%
 card = claims.scorecard(folder).query("claim == 'C7'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
-display(effects.best_rates(frame).rename("best rate").to_frame())
 provenance = json.loads((folder / "tolerance_maps.json").read_text())
 print(len(provenance), "runs, seeds", provenance[0]["seeds"], json.dumps(provenance[0]["provenance"]))

@@ -20,9 +20,11 @@
 #
 # Hence two controls. The *baseline* has no BN but the same batch sizes: what its generalization gap does is
 # not BN's doing. *BN with its noise frozen* normalizes by the moving averages in training too, with BN's
-# gradients (Batch Renormalization without limits): normalization without the noise. The training set is
-# small, so that regularization has something to do. Everything here is read from `results/`; nothing is
-# trained.
+# gradients (Batch Renormalization without limits): normalization without the noise. *Ghost BN* takes its
+# statistics over 16 examples of a mini-batch of 128: the noise without the small mini-batch. The training set is
+# small, 5,000 images of which each seed has its own, and all nets train until they fit it. The rate is
+# proportional to the batch size, which keeps the noise of the gradient about the same. Everything here is read
+# from `results/`; nothing is trained.
 
 # %%
 # %matplotlib inline
@@ -64,9 +66,10 @@ display(Markdown(report.effects_markdown(effects.noise_table(frame))))
 # ## The gap in numbers
 #
 # Accuracy on training images minus accuracy on test images, and test loss minus training loss, both in
-# evaluation mode at the last step. "Per doubling" is the slope over the logarithm of the batch size, without
-# the batch sizes at which a run diverged. The difference of two slopes, paired by seed, is what the verdict
-# looks at: with BN - without BN, and with BN - BN with its noise frozen.
+# evaluation mode. At equal training loss: where a net's training loss first falls to the lowest value that every
+# net reaches. At equal examples: at the last step. "Per doubling" is the slope over the logarithm of the batch
+# size, without the batch sizes at which a run diverged. The difference of two slopes, paired by seed, is what the
+# verdict looks at: with BN - without BN, and with BN - BN with its noise frozen.
 
 # %%
 gaps = effects.gap_table(frame)
@@ -76,9 +79,8 @@ display(Markdown(report.effects_markdown(gaps[gaps["arm"] == "with BN - BN, nois
 # %% [markdown]
 # ## The verdict
 #
-# The rule was fixed before the results were seen. What it cannot settle: a gap can also grow because a net
-# fits its training images better, and the frozen control normalizes by statistics that lag behind the
-# weights, which is a difference beside the noise.
+# What the rule cannot settle: the frozen control normalizes by statistics that lag behind the weights, which is
+# a difference beside the noise.
 
 # %%
 card = claims.scorecard(folder).query("claim == 'C17'")

@@ -80,9 +80,11 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LANDSCAPE)
 #
 # The Jacobian of a layer's output with respect to its input, for single examples, with the change that the
 # example makes to the statistics of its batch. Section 3.3 argues for a linear layer between normalized,
-# uncorrelated Gaussians: "before" leaves the nonlinearity out, "after" is what the next layer sees. A
-# sigmoid's slope is at most 1/4, and a ReLU sends a part of all directions to zero: neither can keep all
-# singular values at 1, so that the question is which arm is *nearer*, in decades.
+# uncorrelated Gaussians: "before" leaves the nonlinearity out, "after" is what the next layer sees. A ReLU that
+# is inactive for an example makes one singular value zero, whatever the weights are: such directions are left
+# out, or the measure would count inactive units. A sigmoid's slope is at most 1/4, so that its layers cannot keep
+# all singular values at 1. The question is which arm is *nearer*, in decades. The table below has the *gain*, too:
+# by what factor a layer scales a gradient that passes it backwards (the root mean square of all singular values).
 
 # %%
 for activation in activations:
@@ -115,8 +117,9 @@ display(Markdown(report.effects_markdown(why.effects_table(frame, why.LAYERS))))
 #   noise is the one intervention: it makes the inputs shift and leaves the normalization.
 # - Arms at one step have trained equally long and not equally far: a net that still sits on its initial
 #   plateau has a flat landscape and hardly any shift. The accuracy at the end is therefore in the last table.
-# - One learning rate, one initialization, nets of 100 units on MNIST. Santurkar et al. used VGG on CIFAR-10.
-# - Small singular values are counted as 0.0001; the range of steps is ours.
+# - One learning rate and one initialization for each nonlinearity, at which the nets without BN train at every
+#   depth; nets of 100 units on MNIST. Santurkar et al. used VGG on CIFAR-10.
+# - The range of steps is ours.
 
 # %%
 rules = {claims.STATEMENTS["C15"]: claims.RULES["C15"], jacobian.SHIFT: jacobian.COVARIATE_SHIFT}

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bnrepro.analysis.claims import RULES
 from bnrepro.config.compose import jobs
+from bnrepro.machine import Stopped, answer_signals
 from bnrepro.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,17 +25,17 @@ class Part(NamedTuple):
 
 STUDY = {  # in the order in which one experiment takes its rates from another
     "rates_mnist": Part(["rates_mnist"], 8),
-    "rate_multiples": Part(["rate_multiples", "rate_multiples_relu"], 16),
+    "rate_multiples": Part(["rate_multiples", "rate_multiples_relu", "rate_multiples_tied"], 22),
     "fig1_rates": Part(["fig1_rates"], 12),
     "fig1_mnist": Part(["fig1_mnist"], 40),
     "sensitivity_mnist": Part(["sensitivity_mnist"], 25),
     "tolerance_maps": Part(["tolerance_maps"], 35),
     "dropout_bn": Part(["dropout_bn", "dropout_bn_5k", "dropout_bn_1k"], 85),
-    "batch_noise": Part(["batch_noise"], 12),
+    "batch_noise": Part(["batch_noise", "batch_noise_ghost"], 20),
     "placement": Part(["placement", "placement_baseline"], 7),
     "inference_stats": Part(["inference_stats"], 45),
     "small_batches": Part(["small_batches"], 17),
-    "why_it_works": Part(["why_it_works"], 16),
+    "why_it_works": Part(["why_it_works", "why_it_works_relu"], 60),
     "design_grid": Part(["design_grid"], 25),
     "rates_imagenet": Part(["rates_imagenet"], 5),
     "fig2_imagenet": Part(["fig2_imagenet"], 40),
@@ -62,6 +63,19 @@ def overview(chosen: dict[str, Part]) -> Table:
     return table
 
 
+def follow(command: list[str]) -> int:
+    """Run it to its end: the exit status. A signal to this process is the command's, which ends tidily."""
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        return process.wait()
+    except Stopped as stop:
+        typed = stop.status == 130 and sys.stdin.isatty()  # Ctrl-C has reached the command as well
+        if not typed:
+            process.send_signal(stop.status - 128)
+        process.wait()
+        raise
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", nargs="*", help=f"only these (default: all): {', '.join(STUDY)}")
@@ -80,16 +94,17 @@ def main() -> int:
         for experiment in experiments:
             print(f"== {experiment}", flush=True)
             train = [sys.executable, "scripts/train.py", "-m", f"experiment={experiment}"]
-            if status := subprocess.run(train, cwd=ROOT).returncode:
+            if status := follow(train):
                 failed.append(experiment)
-                if (
-                    status < 0 or status > 128 or status == 2
-                ):  # killed, stopped, or refused: so would be the next
-                    return status
+                if status < 0 or status > 128 or status == 2:
+                    return status  # killed, stopped, or refused: so would be the next
+        if lacking := [experiment for experiment in experiments if experiment in failed]:
+            print(f"study: {name} is not collected: {', '.join(lacking)} is not finished", file=sys.stderr)
+            continue
         collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name]
         if name == "fig4_ensemble":  # its table is of images, by nets that are read again
             collect = [sys.executable, "scripts/ensemble.py", name]
-        if subprocess.run(collect, cwd=ROOT).returncode:
+        if follow(collect):
             failed.append(name)
     if not args.name:
         subprocess.run([sys.executable, "scripts/exact.py"], cwd=ROOT, check=True)
@@ -99,4 +114,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    answer_signals()
+    try:
+        sys.exit(main())
+    except Stopped as stop:
+        print("\nstudy: stopped; the same command goes on from there", file=sys.stderr)
+        sys.exit(stop.status)

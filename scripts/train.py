@@ -15,8 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bnrepro.config import REFERENCE_BATCH, Config, MLPConfig
-from bnrepro.config.compose import CONF, jobs, single, typed
+from bnrepro.config.checks import check
+from bnrepro.config.commandline import arguments
+from bnrepro.config.compose import CONF, jobs, single, typed, understood
 from bnrepro.config.refusal import one_line
+from bnrepro.machine import Stopped, WorkerLost, answer_signals
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS, run_together
@@ -30,22 +33,25 @@ failures: list[Exception] = []  # of this process's jobs
 @hydra.main(config_path=CONF, config_name="config", version_base="1.3")
 def train(cfg: DictConfig) -> str:
     """One job. An error ends this job only: the others of a sweep go on; its traceback lies in its folder."""
-    config = typed(cfg)
+    config, one_of_many = typed(cfg), HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        state = train_pack([config])
+        state = train_pack([config], leave_busy=one_of_many)
+        while state == "busy":
+            RunFolder.of(config).wait()
+            state = train_pack([config])
     except Exception as error:
         failures.append(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        if one_of_many:
             print(f"{label([config])}: failed: {one_line(error)}", file=sys.stderr)
         return "failed"
     return state
 
 
-def train_pack(configs: list[Config], before: str = "") -> str:
-    """Train runs that share their shapes; says which were finished before."""
+def train_pack(configs: list[Config], before: str = "", leave_busy: bool = True) -> str:
+    """Train runs that share their shapes, those that nobody else works on; says which were finished before."""
     replicas = sum(len(c.seeds) for c in configs)
     with progress(before + label(configs), configs[0].steps, replicas) as update:
-        states = run_together(configs, update)
+        states = run_together(configs, update, leave_busy)
     for config, state in zip(configs, states, strict=True):
         if state == "skipped" and len(configs) == 1:
             print(f"{label([config])}: finished before, skipped")
@@ -68,14 +74,26 @@ def label(configs: list[Config]) -> str:
 
 
 def sweep(configs: list[Config]) -> None:
-    """Every job of a sweep, those that share their shapes side by side. A failure ends its own pack only."""
+    """Every job of a sweep, those that share their shapes side by side. A failure ends its own pack only.
+
+    Runs on which another process works are left to it, and looked at again when it lets go.
+    """
     todo = packs(unfinished(configs))
+    failed = []
     for i, pack in enumerate(todo, 1):
         try:
             train_pack(pack, f"{i}/{len(todo)} " if len(todo) > 1 else "")
         except Exception as error:
             failures.append(error)
+            failed += pack
             print(f"{label(pack)}: failed: {one_line(error)}", file=sys.stderr)
+    left = [cfg for cfg in unfinished([cfg for pack in todo for cfg in pack]) if cfg not in failed]
+    if left:
+        runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
+        print(f"{runs} being trained by another process: waiting for it", flush=True)
+        for cfg in left:
+            RunFolder.of(cfg).wait()
+        sweep(left)
 
 
 def state_of(cfg: Config) -> str:
@@ -96,15 +114,18 @@ def closing_table(configs: list[Config], before: list[str]) -> bool:
 
 
 def main() -> int:
-    if world_size() > 1:
-        sys.argv.append(f"train.processes={world_size()}")
-        if not is_main():
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, the main process speaks and judges for all
-    flags = [a for a in sys.argv[1:] if a.startswith("-")]
-    overrides = [a for a in sys.argv[1:] if not a.startswith("-")]
-    multirun = "-m" in flags or "--multirun" in flags
-    launched = any(o.startswith("hydra/launcher=") for o in overrides)  # joblib, submitit: one job a process
+    failures.clear()
     try:
+        if world_size() > 1:
+            sys.argv.append(f"train.processes={world_size()}")
+            if not is_main():
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115, the main process speaks and judges for all
+        flags, overrides = arguments(sys.argv[1:])
+        multirun = "-m" in flags or "--multirun" in flags
+        given = understood(overrides)
+        launched = any(axis.key == "hydra/launcher" for axis in given)  # joblib, submitit: one job a process
+        check(multirun or not launched, "hydra/launcher= needs -m: it launches the jobs of a sweep")
+        sys.argv[1:] = [*flags, *map(str, given)]  # as Hydra reads them: flags first, ranges written out
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own
             train()
             if failures:
@@ -124,19 +145,33 @@ def main() -> int:
         if not multirun:
             print(f"results: {RunFolder.of(configs[0])}")
         return 0 if finished else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(
             "\nstopped; what was measured is on disk, and the same command goes on from there",
             file=sys.stderr,
         )
-        return 130
+        return stop.status if isinstance(stop, Stopped) else 130
     except (*REFUSALS, HydraException) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except (OSError, WorkerLost) as error:
+        print(f"error: {one_line(error)}; the same command goes on from what is on disk", file=sys.stderr)
+        return 1
     except Exception as error:
         traceback.print_exception(error)
         return 1
 
 
+def leave(status: int) -> None:
+    """End the process; at once where W&B was given up, whose client would wait for its service at exit."""
+    mirror = sys.modules.get("bnrepro.runs.wandb")
+    if mirror is not None and mirror.lost:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    answer_signals()
+    leave(main())

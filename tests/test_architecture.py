@@ -1,19 +1,21 @@
 """The worked examples of docs/architecture.md do what the page says."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from bnrepro.config import Config, EvalConfig, MLPConfig, ModelConfig, TrainConfig
+from bnrepro import models
+from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, ModelConfig, TrainConfig, parts
 from bnrepro.data import Dataset
+from bnrepro.data.load import READERS
 from bnrepro.measure import evaluators, metrics
 from bnrepro.measure.evaluators import Evaluator, Measurer, Measures
 from bnrepro.measure.metrics import Metric
-from bnrepro.models import build
+from bnrepro.models import build, mlp
 from bnrepro.rng import generator
 from bnrepro.training.engines.base import Engine
 from bnrepro.training.engines.eager import Eager
@@ -33,8 +35,9 @@ def example(title: str) -> str:
 @pytest.fixture
 def data() -> Dataset:
     space = {"torch": torch}
-    exec(example("Add a data set").split("tensors =")[0], space)
-    return Dataset(*space["stripes"](), scale=1 / 255, split="test")
+    space["READERS"] = dict(READERS)
+    exec(example("Add a data set"), space)
+    return Dataset(*space["READERS"]["stripes"](DataConfig()), scale=1 / 255, split="test")
 
 
 def config(**eval_settings) -> Config:
@@ -67,6 +70,21 @@ def test_the_example_model_has_what_every_model_has():
         name: u.shape[1] for name, u in taps.items()
     }
     assert torch.equal(net.classifier.weight, space["Linear"](None, 784, 10).reset(3).classifier.weight)
+
+
+def test_the_example_normalization_trains(data: Dataset, monkeypatch: pytest.MonkeyPatch):
+    space = {"nn": nn, "torch": torch}
+    exec(example("Add a normalization"), space)
+    monkeypatch.setattr(parts, "NORMS", (*parts.NORMS, "rms"))
+    monkeypatch.setattr(mlp, "normalization", lambda cfg, features: space["RMSNorm"](features, cfg.eps))
+    monkeypatch.setattr(models, "_skeletons", {})
+    cfg = replace(config(), model=MLPConfig(width=6, depth=1, norm="rms"))
+    state = State([Replica(cfg, seed) for seed in cfg.seeds], data)
+    before = state.params["norms.0.gamma"].clone()
+    assert Eager(state, data).advance(state, 0, 4).isfinite().all()
+    assert not torch.equal(state.params["norms.0.gamma"], before)
+    x = torch.randn(5, 6)
+    assert space["RMSNorm"](6, 0.0)(x).square().mean(1).tolist() == pytest.approx([1.0] * 5, rel=1e-5)
 
 
 def test_the_example_engine_trains_what_the_eager_one_trains(data: Dataset):

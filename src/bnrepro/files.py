@@ -12,6 +12,17 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError of this block says which file it is about: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends, all of it, and never when the block fails.
 
@@ -20,7 +31,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
-        with open(part, "wb") as file:
+        with named(path), open(part, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

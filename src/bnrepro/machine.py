@@ -8,7 +8,42 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to end; it ends tidily, with exit status 128 + signum."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.status = 128 + signum
+
+
+class WorkerLost(RuntimeError):
+    """A process of a pool was killed, most often for lack of memory."""
+
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # Ctrl-C, and what schedulers and terminals send
+
+
+def answer_signals() -> None:
+    """From now on the first of SIGNALS raises Stopped in the main thread; a second one ends the process at once.
+
+    What was ignored before, as SIGHUP under nohup, stays so.
+    """
+    seen: list[int] = []
+
+    def answer(signum: int, frame: object) -> None:
+        if seen:
+            os._exit(128 + signum)  # forked workers die with it: see `_enter`
+        seen.append(signum)
+        raise Stopped(signum)
+
+    for name in SIGNALS:
+        number = getattr(signal, name, None)  # Windows lacks some
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, answer)
 
 
 def supported() -> str:
@@ -50,11 +85,22 @@ def pool(workers: int, setup: Callable[[], None] | None = None) -> Executor:
     return forked
 
 
+def results(jobs: list[Future]) -> list[Any]:
+    """What jobs of a pool return, in order. Raises WorkerLost where one of its processes was killed."""
+    try:
+        return [job.result() for job in jobs]
+    except BrokenExecutor as error:
+        raise WorkerLost(
+            "a worker process was killed, probably for lack of memory; the same command resumes"
+        ) from error
+
+
 def _nothing() -> None: ...
 
 
 def _enter(setup: Callable[[], None]) -> None:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a bar's stand-ins may be locked for ever
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for name in SIGNALS:  # sent to all processes of a job: they are the parent's to answer
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan outlives a killed parent
     setup()

@@ -70,15 +70,21 @@ def tolerance_maps(seeds: int = 3, reach: float = 100.0) -> pd.DataFrame:
 
 
 def batch_noise(seeds: int = 5, kurtosis: float = 4.0, regularized: str = "bn") -> pd.DataFrame:
-    """Noise as independent draws have it. The gap of the variant `regularized` grows with the batch size."""
+    """Noise as independent draws have it. The gap of the variant `regularized` grows with the batch size.
+
+    Ghost BN at 128 has the gap of a batch of 16.
+    """
     rows = []
     m = np.array(BATCHES)
     theory = {"mu": 1 / m, "var": (m - 1) ** 2 / m**3 * (kurtosis - (m - 3) / (m - 1)), "logit": 3.0 / m}
-    for arm, batch, seed in product(("baseline", "bn", "bn_frozen"), BATCHES, range(seeds)):
+    nets = [*product(("baseline", "bn", "bn_frozen"), BATCHES), ("bn_ghost", 128)]
+    for (arm, batch), seed in product(nets, range(seeds)):
         random = np.random.default_rng([seed, batch, len(arm)])
         total = 300_000 // batch
         where = {"variant": arm, "seed": seed, "data.batch_size": batch, "train.steps": total}
-        gap = 0.04 + (0.004 * np.log2(batch / 8) if arm == regularized else 0.0) + random.normal(0, 0.0005)
+        m_of = 16 if arm == "bn_ghost" else batch
+        grows = arm.replace("_ghost", "") == regularized
+        gap = 0.04 + (0.004 * np.log2(m_of / 8) if grows else 0.0) + random.normal(0, 0.0005)
         rows += _long(where, 0, {"test/accuracy": 0.1, "train/accuracy_eval": 0.1})
         values = {"test/accuracy": 0.99 - gap, "train/accuracy_eval": 0.99, "test/loss": 3 * gap}
         values |= {"train/loss_eval": 0.01, "test/accuracy_population": 0.99 - gap}

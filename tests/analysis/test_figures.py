@@ -117,3 +117,13 @@ def test_the_script_draws_what_has_data_and_names_what_has_not(tmp_path, capsys)
     assert "sensitivity_mnist skipped" in capsys.readouterr().err
     made = {path.name for path in tmp_path.glob("*/*")}
     assert made == {"figure1_regimes.png", *(f"figure1_paper_like.{kind}" for kind in ("png", "csv", "md"))}
+
+
+def test_only_the_experiments_that_are_named_are_drawn_and_one_without_a_figure_says_so(tmp_path, capsys):
+    synthetic.figure1(seeds=6).to_parquet(tmp_path / "fig1_quick.parquet")
+    assert synthetic.run_script("figures.py", "fig1_quick", "--results", tmp_path) == 0
+    assert {path.name for path in tmp_path.rglob("fig1_quick.*")} >= {"fig1_quick.png", "fig1_quick.md"}
+    assert synthetic.run_script("figures.py", "rates_mnist", "--results", tmp_path) == 2
+    assert "rates_mnist: no figure of that name" in capsys.readouterr().err
+    assert synthetic.run_script("figures.py", "why_it_works", "--results", tmp_path) == 1
+    assert "why_it_works skipped" in capsys.readouterr().err

@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import report
@@ -49,11 +51,42 @@ def test_noise_is_read_from_the_nets_with_bn_only(frame):
 def test_the_gap_is_training_minus_test_accuracy_at_the_last_step(frame):
     rows = frame[(frame["variant"] == "bn") & (frame["data.batch_size"] == 8) & (frame["seed"] == 0)]
     last = rows[rows["step"] == rows["step"].max()].set_index("name")["value"]
-    gap = noise.gaps(frame).loc[("bn", 0), 8]
+    gap = noise.gaps(frame, when="examples").loc[("bn", 0), 8]
     assert gap == pytest.approx(last["train/accuracy_eval"] - last["test/accuracy"])
-    assert noise.gaps(frame, "loss").loc[("bn", 0), 8] == pytest.approx(
+    assert noise.gaps(frame, "loss", "examples").loc[("bn", 0), 8] == pytest.approx(
         last["test/loss"] - last["train/loss_eval"]
     )
+
+
+def curve(variant: str, points: list[tuple[int, float, float]]) -> pd.DataFrame:
+    """(step, training loss, gap) of one run."""
+    where = {"variant": variant, "seed": 0, "data.batch_size": 8}
+    rows = []
+    for step, loss, gap in points:
+        values = {"train/loss_eval": loss, "train/accuracy_eval": 0.9 + gap, "test/accuracy": 0.9}
+        rows += [{**where, "step": step, "name": name, "value": value} for name, value in values.items()]
+    return pd.DataFrame(rows)
+
+
+def test_the_gap_at_equal_training_loss_is_read_where_both_have_fitted_equally_well():
+    slow = curve("bn", [(0, 2.3, 0.0), (10, 1.0, 0.01), (20, 0.5, 0.02)])
+    fast = curve("baseline", [(0, 2.3, 0.0), (10, 0.8, 0.01), (20, 0.4, 0.03), (30, 0.1, 0.09)])
+    gaps = noise.gaps(pd.concat([slow, fast]))[8]
+    assert gaps["bn", 0] == pytest.approx(0.02)
+    assert gaps["baseline", 0] == pytest.approx(0.01 + 0.02 * 0.3 / 0.4)
+
+
+@given(
+    st.lists(st.floats(0.01, 2), min_size=2, max_size=6), st.lists(st.floats(0.01, 2), min_size=2, max_size=6)
+)
+def test_at_equal_training_loss_every_gap_lies_between_two_measured_ones(one, other):
+    runs = [
+        curve(arm, [(k + 1, loss, 0.01 * k) for k, loss in enumerate(losses)])
+        for arm, losses in (("bn", one), ("baseline", other))
+    ]
+    gaps = noise.gaps(pd.concat(runs))[8]
+    for arm, losses in (("bn", one), ("baseline", other)):
+        assert -1e-9 <= gaps[arm, 0] <= 0.01 * (len(losses) - 1) + 1e-9
 
 
 def test_a_batch_size_at_which_a_run_diverged_is_left_out_for_every_variant(frame):
@@ -100,11 +133,20 @@ def test_the_figure_shows_theory_beside_measurement_and_every_variants_gap(frame
     np.testing.assert_allclose(lines["theory: 1/M"].get_ydata(), 1 / np.array(synthetic_study.BATCHES))
     assert "theory, with the unit's kurtosis" in b.get_legend_handles_labels()[1]
     assert "measured" in c.get_legend_handles_labels()[1]
-    assert d.get_legend_handles_labels()[1] == ["without BN", "with BN", "BN, noise frozen"]
-    assert "5,000 training images. Mean of 5 seeds" in fig.get_supxlabel()
+    assert d.get_legend_handles_labels()[1] == ["without BN", "with BN", "BN, noise frozen", "Ghost BN of 16"]
+    assert "5,000 training images, a subset for each seed. Mean of 5" in fig.get_supxlabel()
 
 
 def test_the_tables_can_be_published(frame):
     tables = [made for _, made in figures.published(frame) if isinstance(made, pd.DataFrame)]
     assert len(tables) == 2
     assert "with BN - BN, noise frozen" in report.effects_markdown(tables[1])
+
+
+def test_a_nets_noise_is_read_at_its_own_batch_size_whatever_its_seeds_are_called(frame):
+    """A seed that is called like a batch size is no batch size."""
+    table = noise.noise(frame, "mu")
+    renamed = table.rename(index=lambda seed: seed + 6, level="seed")  # 6 to 10: one of them is 8
+    own = figures._own(renamed)
+    assert own.index.tolist() == list(synthetic_study.BATCHES) and own.columns.tolist() == [6, 7, 8, 9, 10]
+    np.testing.assert_array_equal(own.loc[8], table.loc[8][8])

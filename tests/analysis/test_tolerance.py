@@ -105,6 +105,24 @@ def test_nets_that_fail_at_ten_times_only_do_not_fail_at_five():
     assert RULES["C7"].judge({"rate_multiples": multiples(bn_breaks=3)}).verdict == "partly"
 
 
+def test_both_of_two_rates_that_are_tied_are_multiplied():
+    tied = multiples(breaks=10).query("`model.activation` == 'relu'").assign(**{"optim.lr": 0.1})
+    verdict = RULES["C7"].judge({"rate_multiples": pd.concat([multiples(), tied])})
+    assert verdict.verdict == "partly" and "(relu, 5 x 0.3)" in verdict.note
+    assert "without BN (relu, 5 x 0.1) 0.00 [0.00, 0.17]: fails" in verdict.note
+
+
+def test_the_figure_of_multiples_has_a_panel_for_each_rate_and_a_mark_for_each_share():
+    tied = multiples(breaks=10).query("`model.activation` == 'relu'").assign(**{"optim.lr": 0.1})
+    frame = pd.concat([multiples(), tied])
+    table = tolerance.failures(frame).set_index(["activation", "rate", "multiple", "share of nets that fail"])
+    assert table.loc[("relu", 0.3, "5", "baseline"), "value"] == 1 and table["n"].unique().tolist() == [20]
+    assert table.loc[("relu", 0.1, "5", "baseline"), "value"] == 0
+    fig = figures.multiples(frame)
+    assert [ax.get_title() for ax in fig.axes] == ["sigmoid, rate 0.3", "ReLU, rate 0.3", "ReLU, rate 0.1"]
+    np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), [0, 0, 100, 100])
+
+
 def test_few_nets_carry_no_verdict():
     assert RULES["C7"].judge({"rate_multiples": multiples(seeds=4)}).verdict == "inconclusive"
     with pytest.raises(tidy.MissingData, match="5 times"):

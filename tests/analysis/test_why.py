@@ -55,6 +55,7 @@ def frame(
                         values[f"{family}/{layer}/median"] = 10**-distance
                         values[f"{family}/{layer}/log_spread"] = 0.4 * noise[8]
                         values[f"{family}/{layer}/from_one"] = distance
+                        values[f"{family}/{layer}/gain"] = 10**-distance
             rows += [{**where, "step": step, "name": name, "value": value} for name, value in values.items()]
     found = pd.DataFrame(rows)
     found.insert(0, "experiment", "why_it_works")

@@ -7,7 +7,7 @@ import torch
 
 from bnrepro.config import Config, ConfigError, DataConfig, InceptionConfig, MLPConfig
 from bnrepro.config.compose import jobs, single
-from bnrepro.config.refusal import settings
+from bnrepro.config.refusal import kinds
 from bnrepro.data import DataError
 from bnrepro.runs.run import check
 
@@ -19,7 +19,7 @@ BAD = {
     "model=incepton": "model=incepton: no such model.*did you mean inception.*mlp",
     "data.batch_size=0": "batch_size=0",
     "data.batch_size=-60": "batch_size=-60",
-    "data.batch_size=4001": "batch_size=4001.*4000",
+    "data.batch_size=4001": "only 4000 .*batch_size=4001",
     "variant=bn data.batch_size=1": "at least 2 examples",
     "optim.lr=-0.1": "optim.lr=-0.1",
     "optim.lr=nan": "optim.lr=nan",
@@ -27,8 +27,8 @@ BAD = {
     "seeds=[1,2,1]": r"\[1\] appear twice",
     "seeds=0": "seeds=0",
     "experiment=null": "leave it out instead of null",
-    "seeds=9-3": "seeds=9-3: give a number",
-    "seeds=3-": "seeds=3-: give a number",
+    "seeds=9-3": "seeds=9-3: a range runs upwards",
+    "seeds=3-": "seeds='3-': give a number",
     "seeds=0-99999": "at most 10,000",
     "eval.units=true eval.probe=false": r"eval\.units=true is part of eval\.probe",
     "seeds=100000": "at most 10,000",
@@ -80,7 +80,7 @@ def test_a_net_has_no_setting_of_the_other():
 
 
 def test_the_settings_are_those_of_both_nets_by_their_dotted_names():
-    names = settings()
+    names = kinds()
     assert {"seeds", "optim.lr", "model.width", "model.multiplier", "train.engine"} <= set(names)
     assert not {"optim", "model", "width"} & set(names)
 

@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -12,6 +14,7 @@ from bnrepro import models
 from bnrepro.config import Config, ConfigError, DataConfig, EvalConfig, MLPConfig, OptimConfig
 from bnrepro.data import Dataset, batch_indices
 from bnrepro.measure.diagnostics import (
+    active_singular_values,
     diagnose,
     jacobians,
     landscape,
@@ -20,6 +23,7 @@ from bnrepro.measure.diagnostics import (
     slope,
 )
 from bnrepro.models import MLP, mlp
+from bnrepro.rng import generator
 from bnrepro.training.engines.eager import Eager
 from bnrepro.training.state import Replica, State
 
@@ -98,7 +102,9 @@ def test_every_number_has_its_name_and_is_finite():
     what = ("loss", "loss_low", "loss_high", "gradient_norm", "gradient_change", "smoothness")
     names |= {f"landscape/{each}" for each in what}
     for family in ("jacobian", "jacobian_linear"):
-        names |= {f"{family}/{x}/{y}" for x in later[:2] for y in ("median", "log_spread", "from_one")}
+        names |= {
+            f"{family}/{x}/{y}" for x in later[:2] for y in ("median", "log_spread", "from_one", "gain")
+        }
     names |= {f"units/{layer}/{what}" for layer in inner[:3] for what in ("saturated", "dead")}
     assert set(found) == names
     assert all(type(value) is float and math.isfinite(value) for value in found.values())
@@ -232,12 +238,25 @@ def test_the_jacobian_of_an_example_is_that_of_its_layer_in_its_batch(settings, 
     torch.testing.assert_close(found[1], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_singular_values_are_summed_up_in_decades_above_the_floor():
-    found = singular_values("s", torch.tensor([[100.0, 1.0, 0.1, 0.0], [1.0, 1.0, 1.0, 1.0]]).double())
-    assert found["s/median"].tolist() == pytest.approx([0.55, 1])
-    assert found["s/from_one"].tolist() == pytest.approx([(2 + 0 + 1 + 4) / 4, 0])
-    spread = torch.tensor([2.0, 0, -1, -4]).std(correction=0).item()
+def test_singular_values_are_summed_up_in_decades_over_active_directions():
+    found = singular_values("s", torch.tensor([[100.0, 1.0, 0.1, torch.nan], [1.0, 1.0, 1.0, 1.0]]).double())
+    assert found["s/median"].tolist() == pytest.approx([1, 1])
+    assert found["s/from_one"].tolist() == pytest.approx([(2 + 0 + 1) / 3, 0])
+    spread = torch.tensor([2.0, 0, -1]).std(correction=0).item()
     assert found["s/log_spread"].tolist() == pytest.approx([spread, 0])
+    assert found["s/gain"].tolist() == pytest.approx([((1e4 + 1 + 0.01) / 4) ** 0.5, 1])
+
+
+@given(st.integers(0, 8), st.integers(0, 10_000))
+def test_inactive_units_take_out_directions_and_leave_the_others_theirs(inactive, seed):
+    """The rows that remain of an orthogonal matrix are orthonormal: all of their singular values are 1."""
+    weight = nn.init.orthogonal_(torch.empty(8, 8, dtype=torch.float64), generator=generator("q", seed))
+    jacobian = weight * (torch.arange(8) >= inactive)[:, None]
+    s = active_singular_values(jacobian[None])
+    assert s.isfinite().sum() == 8 - inactive
+    torch.testing.assert_close(s[s.isfinite()], torch.ones(8 - inactive, dtype=torch.float64))
+    gain = singular_values("s", s)["s/gain"].item()
+    assert gain == pytest.approx(((8 - inactive) / 8) ** 0.5)
 
 
 def test_a_diverged_net_has_numbers_for_nothing_and_leaves_the_others_theirs():
@@ -245,7 +264,7 @@ def test_a_diverged_net_has_numbers_for_nothing_and_leaves_the_others_theirs():
     nn.init.constant_(hurt.hidden[0].get_parameter("weight"), torch.nan)
     state = state_of(hurt, whole)
     nothing, found = diagnose(Eager(state, DATA), state, DATA)
-    assert nothing == {} and len(found) == 40
+    assert nothing == {} and len(found) == 44
     assert found == pytest.approx(measured(whole), rel=1e-9)
 
 

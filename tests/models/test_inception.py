@@ -203,8 +203,10 @@ def test_data_that_do_not_fit_the_net_are_refused(data: dict, model: ModelConfig
 
 
 def test_a_shift_beyond_the_image_is_refused() -> None:
-    with pytest.raises(DataError, match=r"data.crop=32: must be below the images' 32 pixels"):
-        load(DataConfig(name="shapes", num_classes=2, size=32, batch_size=4, crop=32))
+    with pytest.raises(ConfigError, match=r"data.crop=32: a shift of at most half of data.size=32"):
+        DataConfig(name="shapes", num_classes=2, size=32, batch_size=4, crop=32)
+    with pytest.raises(DataError, match=r"data.crop=64: must be below the images' 64 pixels"):
+        load(DataConfig(name="shapes", num_classes=2, batch_size=4, crop=64))
 
 
 def test_varied_images_stay_images_and_follow_their_key(images: Dataset) -> None:

@@ -1,6 +1,10 @@
 """Runs that train together, and the list of the study."""
 
+import os
 import runpy
+import signal
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,3 +163,32 @@ def test_on_windows_training_is_refused_in_one_line_that_says_where_it_works(tmp
             refused(mlp(tmp_path))
         assert str(caught.value) == machine.supported() and "\n" not in machine.supported()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_to_the_study_ends_what_it_runs_tidily_and_leaves_no_orphan(tmp_path):
+    """The command it follows answers the signal itself, here by writing a file."""
+    study = runpy.run_path(str(ROOT / "scripts/study.py"))
+    answering = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('told').touch(), sys.exit(3)))\n"
+        "pathlib.Path('ready').touch()\n"
+        "while True: signal.pause()\n"
+    )
+    follow = study["follow"]
+    follow.__globals__["ROOT"] = tmp_path
+    before = {name: signal.getsignal(getattr(signal, name)) for name in machine.SIGNALS}
+
+    def send():
+        while not (tmp_path / "ready").exists():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        machine.answer_signals()
+        threading.Thread(target=send).start()
+        with pytest.raises(machine.Stopped) as stop:
+            follow([sys.executable, "-c", answering])
+    finally:
+        for name, old in before.items():
+            signal.signal(getattr(signal, name), old)
+    assert stop.value.status == 128 + signal.SIGTERM and (tmp_path / "told").exists()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bnrepro.config import Config, ConfigError, EvalConfig, TrainConfig
 from bnrepro.config.compose import jobs
 from bnrepro.runs import run as module
 from bnrepro.runs.folder import RunBusy, RunFolder
-from bnrepro.runs.run import run
+from bnrepro.runs.run import jobs_of, run
 from bnrepro.training.loop import evaluation_grid
 
 ENGINES = ("eager", "xla")
@@ -81,12 +82,22 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_table_bit_for_bit(
     assert folder.table.read_bytes() == whole(broken)
 
 
-def test_a_run_without_a_checkpoint_starts_again(config, quiet, stop_at, whole):
+def test_a_run_that_is_stopped_between_checkpoints_leaves_one(config, quiet, stop_at, whole):
     broken = config("variant=bn", "train.checkpoint_seconds=1000")
     folder = RunFolder.of(broken)
     with pytest.raises(KeyboardInterrupt):
         run(broken, stop_at(20))
-    assert not folder.checkpoint.exists() and folder.rows()
+    assert {job.step for job in jobs_of(broken)} == {20}
+    assert run(broken, quiet) == "finished"
+    assert folder.table.read_bytes() == whole(broken)
+
+
+def test_a_run_without_a_checkpoint_starts_again(config, quiet, stop_at, whole):
+    broken = config("variant=bn")
+    folder = RunFolder.of(broken)
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, stop_at(20))
+    folder.checkpoint.unlink()
     assert run(broken, quiet) == "finished"
     assert folder.table.read_bytes() == whole(broken)
 
@@ -176,11 +187,11 @@ def test_a_sweep_goes_on_after_a_failing_job_skips_finished_ones_and_says_so(tmp
     sweep = [*small, "train.steps=5", f"output={tmp_path}", "seeds=1", "variant=baseline,bn"]
     folder = RunFolder.of(jobs(sweep)[0])
     folder.make()
-    folder.table.write_text("not a table\n")
-    assert synthetic.run_script("train.py", "-m", *sweep) == 1 and folder.traceback.exists()
-    said = capsys.readouterr().out
-    assert "failed" in said and "finished" in said
-    folder.table.unlink()
+    torch.save({"version": 1}, folder.checkpoint)
+    assert synthetic.run_script("train.py", "-m", *sweep) == 1
+    said = capsys.readouterr()
+    assert "failed" in said.err and "of another version" in said.err and "finished" in said.out
+    folder.checkpoint.unlink()
     script = [*TRAIN, "-m", *sweep, "hydra/launcher=joblib"]
     second = subprocess.run(script, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
@@ -197,3 +208,24 @@ def test_a_sweep_with_one_job_that_cannot_be_trained_starts_none(tmp_path, capsy
 def test_two_threads_are_not_used_where_one_process_a_core_is(config, quiet):
     run(config("train.steps=1"), quiet)
     assert torch.get_num_threads() == 1
+
+
+def test_a_run_that_another_process_trains_is_left_to_it_and_looked_at_again(
+    tmp_path, small, capsys, monkeypatch
+):
+    """The other process lets go, without having finished, when this one has nothing else to do."""
+    sweep = [*small, "train.steps=5", f"output={tmp_path}", "seeds=1", "variant=baseline,bn"]
+    first, second = (RunFolder.of(cfg) for cfg in jobs(sweep))
+    first.make()
+    (other := ExitStack()).enter_context(first.lock())
+    states = []
+
+    def let_go(folder):
+        states.append((folder.path, second.state([0])))
+        other.close()
+
+    monkeypatch.setattr(RunFolder, "wait", let_go)
+    assert synthetic.run_script("train.py", "-m", *sweep) == 0
+    assert states == [(first.path, "finished")]
+    assert first.state([0]) == second.state([0]) == "finished"
+    assert "1 run is being trained by another process" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,12 @@ from bnrepro.runs.wandb import WandbMirror
 
 SEEDS = [0, 3]
 HISTOGRAM = ([1, 4, 2], [-1.0, 0.0, 0.5, 2.0])
+
+
+@pytest.fixture(autouse=True)
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test does to W&B is no other's."""
+    monkeypatch.setattr("bnrepro.runs.wandb.lost", [])
 
 
 def config(mode: str) -> dict[str, Any]:
@@ -189,3 +196,47 @@ def test_a_mirror_that_hangs_does_not_hold_up_training(
     released.set()
     assert len(RunFolder(tmp_path).rows()) == len(SEEDS) * 4
     assert [record.message.count("still uploading") for record in caplog.records] == [1]
+
+
+def test_no_key_no_environment_and_no_home_leaves_a_run(tmp_path, small):
+    """config.yaml stays in the folder and holds the paths it was given; W&B's client notes where the files lie
+    that it is to upload, and has logs of its own: both stay on the machine."""
+    home, secrets = (
+        tmp_path / "homeward-8731",
+        {"WANDB_API_KEY": "0123456789abcdef" * 3, "MY_TOKEN": "tok-94127"},
+    )
+    home.mkdir()
+    script = str(Path(__file__).parents[2] / "scripts" / "train.py")
+    settings = [
+        *small,
+        "variant=bn",
+        "record=wandb",
+        f"data.root={home / 'digits'}",
+        "output=runs",
+    ]
+    others = {key: value for key, value in os.environ.items() if "WANDB" not in key}  # this process's service
+    environment = others | secrets | {"HOME": str(home)}
+    subprocess.run([sys.executable, script, *settings], check=True, env=environment, cwd=tmp_path)
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert {"table.csv", "run.json", "checkpoint.pt"} <= {path.name for path in files}
+    assert any(path.suffix == ".wandb" for path in files)
+    # W&B's own logs name their folder; they stay on the machine as config.yaml does
+    told = [path for path in files if path.name != "config.yaml" and "logs" not in path.parts]
+    words = [*secrets.values(), home.name]
+    found = [(path.name, word) for path in told for word in words if word.encode() in path.read_bytes()]
+    assert not found
+
+
+def test_a_service_that_does_not_answer_is_waited_for_once(tmp_path, monkeypatch, caplog):
+    """In bounded time, with one warning; a later run of the process is not held up by it."""
+    monkeypatch.setattr("bnrepro.runs.wandb.CLOSE_TIMEOUT", 0.05)
+    frozen = threading.Event()
+    monkeypatch.setattr(WandbMirror, "_start", lambda *_: frozen.wait(20))
+    for name in ("first", "second"):
+        folder = RunFolder(tmp_path / name)
+        table, mirror = Table(folder), WandbMirror(folder, config("offline"), SEEDS)
+        evaluate([table, mirror], 0)
+        table.close("finished")
+        mirror.close("finished")
+    assert len(caplog.records) == 1 and "still uploading" in caplog.text
+    frozen.set()

@@ -103,4 +103,7 @@ def test_a_mini_batch_that_cannot_be_shared_is_refused() -> None:
 def test_torchrun_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world_size() == 1 and is_main()
     monkeypatch.setattr(os, "environ", os.environ | {"WORLD_SIZE": "4", "RANK": "3"})
+    with pytest.raises(ConfigError, match="without MASTER_ADDR, MASTER_PORT"):
+        world_size()
+    monkeypatch.setattr(os, "environ", os.environ | {"MASTER_ADDR": "localhost", "MASTER_PORT": "29400"})
     assert world_size() == 4 and not is_main()

@@ -15,6 +15,8 @@ import pandas as pd
 from bnrepro.analysis.collect import KEYS, MissingData
 from bnrepro.analysis.statistics import compared, estimate
 
+CHANCE = 0.1  # the accuracy of a net that diverged: ten classes
+
 
 def load(path: Path | str) -> pd.DataFrame:
     """One collected frame. Raises MissingData if the file is absent, ValueError if it is no tidy frame."""
@@ -59,6 +61,13 @@ def curves(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.sort_index().sort_index(axis=1)
 
 
+def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
+    """`curves` of the accuracy, in which a net that has diverged (evaluated, without a number) guesses."""
+    name = accuracy_name(frame)
+    rows = frame[frame["name"] == name]
+    return curves(rows.assign(value=rows["value"].fillna(CHANCE)), name)
+
+
 def arms(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(baseline, bn) of a table with columns (variant, seed), at the steps where every run has a number."""
     if not {"baseline", "bn"} <= set(table.columns.get_level_values("variant")):
@@ -75,6 +84,11 @@ def mean_over_time(curve: pd.DataFrame | pd.Series) -> np.ndarray:
     if len(at) < 2:
         raise MissingData("fewer than two evaluated steps")
     return np.trapezoid(curve.to_numpy(dtype=float), at, axis=0) / (at[-1] - at[0])
+
+
+def std_over_time(curve: pd.DataFrame | pd.Series) -> np.ndarray:
+    """Standard deviation of each column over training, weighted as in `mean_over_time`."""
+    return np.sqrt(mean_over_time((curve - mean_over_time(curve)) ** 2))
 
 
 def final(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -107,7 +121,7 @@ def units(frame: pd.DataFrame) -> pd.DataFrame:
 def panel(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy at the last step. Index: optim.lr, model.init_std, seed; columns: variant; NaN: nothing ran.
 
-    A run whose accuracy is NaN was run and failed: it counts as 0.
+    A run whose accuracy is NaN was run and diverged: it guesses.
     """
     rows = frame[frame["name"] == accuracy_name(frame)]
     if rows.empty:
@@ -116,7 +130,7 @@ def panel(frame: pd.DataFrame) -> pd.DataFrame:
     last = rows.loc[rows.groupby([*cell, "variant"])["step"].idxmax()]
     if (rows["step"] == rows["step"].max()).sum() > len(last):
         raise ValueError("several runs per (rate, init std, seed, variant); select one with frame.query(...)")
-    return last.fillna({"value": 0.0}).pivot(index=cell, columns="variant", values="value").sort_index()
+    return last.fillna({"value": CHANCE}).pivot(index=cell, columns="variant", values="value").sort_index()
 
 
 def steps_to(frame: pd.DataFrame, target: float | pd.Series, name: str | None = None) -> pd.DataFrame:

@@ -50,7 +50,10 @@ def scorecard_csv(card: pd.DataFrame) -> str:
     return card.to_csv(index=False, float_format="%.6g")
 
 
-WORDS = ("claim", "statement", "verdict", "of", "config", "notebook", "measure", "unit", "note", "rule_first")
+WORDS = (
+    *("claim", "statement", "short", "quantity", "verdict", "of", "config"),
+    *("notebook", "measure", "unit", "cases", "note", "rule_first"),
+)
 
 
 def read_scorecard(text: str) -> pd.DataFrame:
@@ -72,9 +75,22 @@ def scorecard_markdown(card: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scorecard_short(card: pd.DataFrame) -> str:
+    """Four columns: the claim in short, its verdict, one effect."""
+    lines = ["| | with BN, the paper says | verdict | effect [95%] |", "|---" * 4 + "|"]
+    for row in card.to_dict("records"):
+        value = format_interval(row["unit"], row["effect"], row["low"], row["high"])
+        effect = f"{row['quantity']} {value}" if row["verdict"] != "not tested" else ""
+        claim = f"[{row['claim']}]({row['notebook']})" if row["notebook"] else row["claim"]
+        decided = row["verdict"] in ("reproduced", "not reproduced", "not tested")
+        verdict = row["verdict"] if decided else f"{row['verdict']}: {row['cases']}"
+        lines.append(f"| {claim} | {row['short']} | {verdict} | {effect} |")
+    return "\n".join(lines) + "\n"
+
+
 def with_scorecard(readme: str, card: pd.DataFrame) -> str:
     """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
     start, stop = readme.find(BEGIN), readme.find(END)
     if start < 0 or stop < start:
         raise ValueError(f"README.md has no block {BEGIN} ... {END}")
-    return f"{readme[:start]}{BEGIN}\n{scorecard_markdown(card)}{readme[stop:]}"
+    return f"{readme[:start]}{BEGIN}\n{scorecard_short(card)}{readme[stop:]}"

@@ -10,6 +10,7 @@ from scipy import stats
 from bnrepro.analysis.collect import MissingData
 
 Statistic = Literal["mean", "median"]
+FEWEST = 6  # values of which the median has a 95% interval
 
 
 class Interval(NamedTuple):
@@ -25,7 +26,7 @@ def estimate(values: Any, statistic: Statistic = "mean") -> Interval:
     The median's runs between two of the ordered values (no assumption on their distribution; 95% or more; from
     six values on, below there is none) and may be censored: inf ranks above every number. So may not the mean:
     it is inf then, without bounds. One value has no interval (NaN bounds), and a NaN among the values makes all
-    of it NaN: neither can carry a verdict. Equal values have an interval of no width.
+    of it NaN: neither can carry a verdict. Equal values have an interval of no width, from six on.
     """
     x = np.asarray(values, dtype=float)
     if x.size == 0:
@@ -40,13 +41,14 @@ def estimate(values: Any, statistic: Statistic = "mean") -> Interval:
 
 
 def t_bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Student's 95% interval of the mean along the last axis; NaN for one value."""
+    """Student's 95% interval of the mean along the last axis; NaN for one value, and for fewer than six equal ones."""
     n = x.shape[-1]
     if n < 2:
         nan = np.full(x.shape[:-1], np.nan)
         return nan, nan
     half = stats.t.ppf(0.975, n - 1) * x.std(axis=-1, ddof=1) / np.sqrt(n)
-    half = np.where(np.ptp(x, axis=-1) == 0, 0.0, half)  # not a rounding error's
+    # Equal values show no spread to go by, and rounding errors are none. As for a median, six say something.
+    half = np.where(np.ptp(x, axis=-1) == 0, 0.0 if n >= FEWEST else np.nan, half)
     return x.mean(axis=-1) - half, x.mean(axis=-1) + half
 
 

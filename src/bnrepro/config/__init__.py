@@ -16,13 +16,14 @@ from bnrepro.config.parts import (
     RecordConfig,
     TrainConfig,
 )
-from bnrepro.config.schema import HOW, Config
+from bnrepro.config.schema import HOW, PATHS, Config, without_paths
 
 __all__ = [
     "BATCH_NORMS",
     "HOW",
     "IMAGES",
     "NORMS",
+    "PATHS",
     "REFERENCE_BATCH",
     "SMALLEST",
     "Config",
@@ -35,4 +36,5 @@ __all__ = [
     "OptimConfig",
     "RecordConfig",
     "TrainConfig",
+    "without_paths",
 ]

@@ -30,6 +30,10 @@ def positive(key: str, value: float) -> None:
     check(math.isfinite(value) and value > 0, f"{key}={value}: must be a finite number above 0")
 
 
+def between(key: str, value: float, low: float, high: float) -> None:
+    check(math.isfinite(value) and low <= value <= high, f"{key}={value}: must be from {low:g} to {high:g}")
+
+
 def not_negative(key: str, value: float, below: float = math.inf) -> None:
     bound = "" if below == math.inf else f" and below {below:g}"
     check(math.isfinite(value) and 0 <= value < below, f"{key}={value}: must be at least 0{bound}")

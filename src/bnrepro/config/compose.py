@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bnrepro.config.address import address
-from bnrepro.config.checks import ConfigError
+from bnrepro.config.checks import ConfigError, check
+from bnrepro.config.commandline import MOST_JOBS, Axis, axes
 from bnrepro.config.parts import InceptionConfig, MLPConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
@@ -47,22 +53,37 @@ def jobs(overrides: list[str]) -> list[Config]:
     Axes are the sweep of the experiment file (hydra.sweeper.params) and comma lists or ranges among the
     overrides, which take precedence. Raises ConfigError, in one line, if any job is not valid.
     """
-    parse = OverridesParser.create().parse_overrides
+    with _hydra() as loader:
+        given = [axis for axis in axes(overrides, loader) if not axis.key.startswith("hydra")]
+        # The axes are the experiment's: its other settings may fit the variants it sweeps only.
+        experiment = [axis.values[0] for axis in given if axis.key == "experiment" and not axis.swept]
+        params = hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
+        named = {axis.key for axis in given}
+        swept = axes([f"{key}={values}" for key, values in params.items() if key not in named], loader)
+        every = [*swept, *given]
+        count = math.prod(len(axis.values) for axis in every)
+        check(count <= MOST_JOBS, f"{count:,} jobs in one sweep: at most {MOST_JOBS:,}")
+        combinations = itertools.product(*(axis.values for axis in every))
+        return [typed(hydra.compose("config", list(job))) for job in combinations]
+
+
+def understood(overrides: list[str]) -> list[Axis]:
+    """The settings of a command line, each checked by itself. Raises ConfigError, in one line."""
+    with _hydra() as loader:
+        return axes(overrides, loader)
+
+
+@contextmanager
+def _hydra() -> Iterator[Any]:
+    """Hydra's loader of our files, while it may be asked. Whatever is wrong with them or the settings is one line."""
     try:
-        given = [o for o in parse(overrides) if not o.key_or_group.startswith("hydra")]
-        single = [str(o.input_line) for o in given if not o.is_sweep_override()]
         with hydra.initialize_config_dir(CONF, version_base="1.3"):
-            # The axes are the experiment's: its other settings may fit the variants it sweeps only.
-            experiment = [s for s in single if s.startswith("experiment=")]
-            params = hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
-            named = {o.key_or_group for o in given}
-            swept = parse([f"{key}={values}" for key, values in params.items() if key not in named])
-            axes = []
-            for o in (*swept, *given):
-                values = o.sweep_string_iterator() if o.is_sweep_override() else None
-                axes.append([f"{o.get_key_element()}={v}" for v in values] if values else [str(o.input_line)])
-            return [typed(hydra.compose("config", list(job))) for job in itertools.product(*axes)]
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+            yield GlobalHydra.instance().config_loader()
+    except ConfigError:
+        raise
+    except RecursionError as error:
+        raise ConfigError("a file of conf/ names itself among its defaults") from error
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(one_line(error)) from error
 
 
@@ -78,11 +99,11 @@ def places(experiment: str, outputs: Path, everything: bool = False) -> list[Pat
 
 def single(overrides: list[str]) -> Config:
     """The configuration of one run. Raises ConfigError, in one line, if it is not valid."""
-    try:
-        with hydra.initialize_config_dir(CONF, version_base="1.3"):
-            return typed(hydra.compose("config", overrides))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(one_line(error)) from error
+    with _hydra() as loader:
+        given = axes(overrides, loader)
+        for axis in given:
+            check(not axis.swept, f"{axis}: several values are a sweep, which needs -m")
+        return typed(hydra.compose("config", [axis.values[0] for axis in given]))
 
 
 def from_file(path: Path) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bnrepro.config.checks import check, not_negative, one_of, positive
+from bnrepro.config.checks import between, check, not_negative, one_of, positive
 
 NORMS = ("none", "bn", "torch", "renorm", "ghost", "group", "layer", "weight")
 BATCH_NORMS = ("bn", "torch", "renorm", "ghost")  # those that take statistics over the mini-batch
@@ -38,18 +38,21 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, ("mnist5k", "mnist", *IMAGES))
-        check(self.batch_size >= 1, f"data.batch_size={self.batch_size}: must be at least 1")
+        between("data.batch_size", self.batch_size, 1, 1_000_000)
         check(
             self.num_classes == 0 or self.num_classes >= 2, f"data.num_classes={self.num_classes}: 0 or >= 2"
         )
-        not_negative("data.size", self.size)
+        between("data.size", self.size, 0, 4096)
         one_of("data.corrupt", self.corrupt, ("refuse", "skip"))
         one_of("data.decode", self.decode, ("cache", "stream"))
         one_of("data.shuffle", self.shuffle, ("thorough", "shards"))
         not_negative("data.crop", self.crop)
+        fits = self.size == 0 or 2 * self.crop <= self.size
+        check(fits, f"data.crop={self.crop}: a shift of at most half of data.size={self.size}")
         not_negative("data.distort", self.distort, below=1)
-        not_negative("data.holdout", self.holdout)
-        not_negative("data.examples", self.examples)
+        between("data.holdout", self.holdout, 0, 100_000_000)
+        between("data.examples", self.examples, 0, 100_000_000)
+        between("data.num_classes", self.num_classes, 0, 1_000_000)
 
 
 @dataclass
@@ -95,9 +98,10 @@ class MLPConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("model.name", self.name, ("mlp",))
-        check(self.width >= 1 and self.depth >= 1, "model.width and model.depth must be at least 1")
+        between("model.width", self.width, 1, 1_000_000)
+        between("model.depth", self.depth, 1, 1_000)
         positive("model.init_std", self.init_std)
-        check(self.ghost_size >= 2, f"model.ghost_size={self.ghost_size}: must be at least 2")
+        between("model.ghost_size", self.ghost_size, 2, 1_000_000)
         check(self.r_max >= 1 and self.d_max >= 0, "model.r_max must be at least 1, model.d_max at least 0")
         not_negative("model.noise", self.noise)
 
@@ -120,7 +124,7 @@ class InceptionConfig(ModelConfig):
         one_of("model.name", self.name, ("inception",))
         one_of("model.norm", self.norm, ("none", "bn", "torch"))
         one_of("model.stem", self.stem, tuple(SMALLEST))
-        positive("model.multiplier", self.multiplier)
+        between("model.multiplier", self.multiplier, 0.01, 100)
         positive("model.init_scale", self.init_scale)
         check(not (self.per_activation and self.norm != "bn"), "model.per_activation needs model.norm=bn")
 
@@ -145,7 +149,7 @@ class OptimConfig:
         one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
         one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
         positive("optim.decay", self.decay)
-        not_negative("optim.decay_steps", self.decay_steps)
+        between("optim.decay_steps", self.decay_steps, 0, 10**12)
 
 
 @dataclass
@@ -158,15 +162,17 @@ class TrainConfig:
     processes: int = 1  # that share each mini-batch; torchrun sets it
     workers: int = 0  # cores to use on a CPU; 0: all
     checkpoint_seconds: float = 10.0
+    memory: float = 0.0  # GiB that a run may take; 0: what is free. A run that would need more is refused
 
     def __post_init__(self) -> None:
-        check(self.steps >= 1, f"train.steps={self.steps}: must be at least 1")
-        not_negative("train.examples", self.examples)
+        between("train.steps", self.steps, 1, 10**12)
+        between("train.examples", self.examples, 0, 10**15)
         one_of("train.device", self.device, ("auto", "cpu", "cuda"))
         one_of("train.engine", self.engine, ENGINES)
         one_of("train.autocast", self.autocast, ("off", "bf16"))
-        not_negative("train.workers", self.workers)
-        check(self.processes >= 1, f"train.processes={self.processes}: must be at least 1")
+        between("train.workers", self.workers, 0, 10_000)
+        between("train.processes", self.processes, 1, 10_000)
+        not_negative("train.memory", self.memory)
         not_negative("train.checkpoint_seconds", self.checkpoint_seconds)
 
 
@@ -177,7 +183,9 @@ class EvalConfig:
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
-    units: bool = False  # the same of every single unit, at every tenth evaluation
+    units: bool = (
+        False  # the same of every unit: early, at the first ten evaluations, each tenth, and the last
+    )
     train: bool = False  # also 10,000 training images, in evaluation mode
     test: bool = False  # with data.holdout, at the last step: also the test set
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
@@ -185,8 +193,8 @@ class EvalConfig:
     diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: measure/diagnostics.py
 
     def __post_init__(self) -> None:
-        check(self.every >= 1, f"eval.every={self.every}: must be at least 1")
-        not_negative("eval.points", self.points)
+        between("eval.every", self.every, 1, 10**12)
+        between("eval.points", self.points, 0, 1_000_000)
 
 
 @dataclass

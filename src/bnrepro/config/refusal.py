@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from bnrepro.config.checks import nearest
 from bnrepro.config.parts import InceptionConfig, MLPConfig
 from bnrepro.config.schema import Config
 
 
-def settings(node: Any = Config, prefix: str = "") -> list[str]:
-    """All settings by their dotted names, of both networks."""
-    names = settings(InceptionConfig, "model.") if node is Config else []
-    for field in fields(node):
-        inner = field.default_factory
-        inside = isinstance(inner, type) and is_dataclass(inner)
-        names += settings(inner, f"{prefix}{field.name}.") if inside else [prefix + field.name]
-    return names
+@functools.cache
+def kinds() -> dict[str, Any]:
+    """The type of each setting by its dotted name, of both networks; `Any` for one that has several."""
+
+    def inside(node: Any, prefix: str) -> dict[str, Any]:
+        found, hints = {}, get_type_hints(node)
+        for field in fields(node):
+            part = field.default_factory
+            deeper = isinstance(part, type) and is_dataclass(part)
+            found |= (
+                inside(part, f"{prefix}{field.name}.") if deeper else {prefix + field.name: hints[field.name]}
+            )
+        return found
+
+    return inside(InceptionConfig, "model.") | inside(Config, "")
 
 
 def one_line(error: BaseException) -> str:
@@ -32,12 +40,10 @@ def one_line(error: BaseException) -> str:
         return f"{group}={name}: no such {group}{nearest(name, known)}; there are {', '.join(known)}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
         key = unknown[1] or unknown[2]
-        if key in settings():
-            only = "inception" if key in settings(InceptionConfig, "model.") else MLPConfig.name
-            return f"{key}: only for model={only}"
-        return f"{key}: no such setting{nearest(key, settings())}; --help lists them all"
-    if "Config group override must be a string" in text:
-        return "a group (experiment, variant, data, model, record) takes a name; leave it out instead of null"
+        if key in kinds():
+            inception = key in {f"model.{field.name}" for field in fields(InceptionConfig)}
+            return f"{key}: only for model={'inception' if inception else MLPConfig.name}"
+        return f"{key}: no such setting{nearest(key, kinds())}; --help lists them all"
     if override := re.search(r"Error merging override (\S+)", text):
         reason = re.search(r"Value .*? could not be converted to \w+", text)
         return f"{override[1]}: {reason[0] if reason else 'not a value of this setting'}"

@@ -24,8 +24,15 @@ from bnrepro.config.parts import (
 # enters results/.
 HOW = (
     *("output", "record", "data.root", "data.cache", "data.decode"),
-    *("train.device", "train.engine", "train.workers", "train.checkpoint_seconds"),
+    *("train.device", "train.engine", "train.workers", "train.checkpoint_seconds", "train.memory"),
 )
+
+
+MOST_SEED = 2**31
+MOST_EVALUATIONS = 1_000_000
+
+
+PATHS = ("output", "data.root", "data.cache")  # they name this machine's folders, and leave it nowhere
 
 
 @dataclass
@@ -45,8 +52,15 @@ class Config:
     def __post_init__(self) -> None:
         self.seeds = _seeds(self.seeds)
         check_together(self.data, self.model, self.train, self.eval)
+        many = self.steps // self.every
+        words = f"eval: {many:,} evaluations in {self.steps:,} steps; at most {MOST_EVALUATIONS:,}, so set eval.every"
+        check(many <= MOST_EVALUATIONS, words)
+        longest = max(map(len, self.output.split("/")))
+        fits = longest <= 200 and len(self.output) <= 2000
+        check(fits, f"output={self.output[:60]}...: a name of more than 200 letters, or 2,000 in all")
         for key in ("experiment", "variant", "regime"):
             name = getattr(self, key)
+            check(len(name) <= 100, f"{key}={name[:60]}...: more than 100 letters")
             plain = bool(name) and all(c.isalnum() or c in "_-+." for c in name) and not name.startswith(".")
             check(plain, f"{key}={name!r}: use letters, digits, '_', '-', '+' (it names a folder)")
 
@@ -76,6 +90,12 @@ class Config:
         return plain
 
 
+def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Resolved settings for others to read: where files lie on this machine is left out."""
+    data = {key: value for key, value in settings["data"].items() if f"data.{key}" not in PATHS}
+    return {key: value for key, value in settings.items() if key not in PATHS} | {"data": data}
+
+
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"optim.lr": 0.1, ...}."""
     found: dict[str, Any] = {}
@@ -93,11 +113,14 @@ def _seeds(given: Any) -> list[int]:
     seeds = list(range(min(given, 10_001))) if type(given) is int else given
     if isinstance(given, str) and (ends := re.fullmatch(r"(\d{1,9})-(\d{1,9})", given.strip())):
         first, last = int(ends[1]), int(ends[2])
+        check(first <= last, f"seeds={given}: a range runs upwards, as in 10-39")
         seeds = list(range(first, min(last, first + 10_000) + 1))
     integers = isinstance(seeds, list) and len(seeds) > 0 and all(type(s) is int and s >= 0 for s in seeds)
+    shown = repr(given) if isinstance(given, str) else given
     check(
-        integers, f"seeds={given}: give a number from 1 on, a range such as 10-39, or a list such as [0,1,2]"
+        integers, f"seeds={shown}: give a number from 1 on, a range such as 10-39, or a list such as [0,1,2]"
     )
+    check(max(seeds) < MOST_SEED, f"seeds={given}: a seed is below {MOST_SEED:,}")
     check(len(seeds) <= 10_000, f"seeds={given}: at most 10,000 in one run")
     repeated = sorted(s for s, count in Counter(seeds).items() if count > 1)
     check(not repeated, f"seeds={given}: {repeated} appear twice; a repeated seed is not a new sample")

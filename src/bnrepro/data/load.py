@@ -13,6 +13,8 @@ from bnrepro.data.mnist import mnist, mnist5k
 from bnrepro.rng import generator
 
 BINARY_ABOVE = 127
+# cfg -> images (n, 784) uint8 and labels (n,) int64 of training, then of test
+READERS = {"mnist5k": lambda cfg: mnist5k(), "mnist": mnist}
 
 
 def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
@@ -25,13 +27,15 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
 
         data = _colour(load_images(cfg), cfg)
     else:
-        tensors = mnist5k() if cfg.name == "mnist5k" else mnist(cfg)
-        data = Dataset(*tensors, scale=1 / 255, split="test")
+        tensors = READERS[cfg.name](cfg)
+        data = Dataset(*tensors, scale=1 / 255, split="test", classes=len(tensors[1].unique()))
     data = _subsets(data, cfg)
     if cfg.batch_size > data.examples:
-        raise DataError(
-            f"data.batch_size={cfg.batch_size}: {cfg.name} has only {data.examples} training images"
+        cut = " and ".join(
+            f"data.{key}={getattr(cfg, key)}" for key in ("holdout", "examples") if getattr(cfg, key)
         )
+        left = f"{cut} leave {data.examples}" if cut else f"{cfg.name} has only {data.examples}"
+        raise DataError(f"{left} training images, fewer than data.batch_size={cfg.batch_size}")
     if isinstance(model, InceptionConfig) and not data.flat:
         least, size = SMALLEST[model.stem], "x".join(map(str, data.shape[:2]))
         if least > min(data.shape[:2]):

@@ -35,7 +35,6 @@ Gradient = Callable[[Tensors], tuple[Tensor, Tensors]]  # {name: (S, ...)} -> lo
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the learning rate: the steps along the gradient (range ours)
 EXAMPLES = 8  # whose Jacobians are taken: the first ones of the batch
-FLOOR = 1e-4  # a singular value below it counts as 1e-4: a ReLU's inactive units make exact zeros
 FLAT = 0.05  # a unit is saturated where its nonlinearity's slope is below 5% of the steepest
 
 
@@ -77,8 +76,8 @@ class LossAndGradient(InTraining):
 @dataclass
 class Layers(InTraining):
     """(params, buffers, rows (m,), key (2,), dropout rate (), images) -> for each hidden layer: slopes (m, units) of
-    its nonlinearity relative to the steepest; from the second on also the singular values of the Jacobians of
-    its output and of its nonlinearity's input, (examples, units) each."""
+    its nonlinearity relative to the steepest; from the second on also the Jacobians of its output and of its
+    nonlinearity's input, (examples, units, in) each."""
 
     def __call__(
         self,
@@ -111,7 +110,7 @@ class _Layers(nn.Module):
                 found.append(slope(self.net.activation, u))
                 weight = self.net.weights()[i].detach()
                 for outputs in (h, u) if i else ():
-                    found.append(torch.linalg.svdvals(jacobians(outputs, mapped, weight, mixes).nan_to_num()))
+                    found.append(jacobians(outputs, mapped, weight, mixes))
             x = h
         return tuple(found)
 
@@ -147,7 +146,9 @@ def diagnose(engine: Engine, state: State, data: Dataset) -> Values:
         found |= saturation(f"units/hidden{k}", next(layers)[:, 0])
         if k > 1:
             for family in ("jacobian", "jacobian_linear"):
-                found |= singular_values(f"{family}/hidden{k}", next(layers).flatten(1))
+                # Taken here and not by the engine: XLA's own singular values wait for each other's threads for ever.
+                s = active_singular_values(next(layers))
+                found |= singular_values(f"{family}/hidden{k}", s.flatten(1))
     columns = {name: v.double().where(value.isfinite(), torch.nan).tolist() for name, v in found.items()}
     healthy = torch.stack([p.flatten(1).isfinite().all(1) for p in params.values()]).all(0).tolist()
     return [
@@ -261,16 +262,30 @@ def jacobians(
     return (torch.stack(each)[:, :, None] * weight).detach()
 
 
-def singular_values(prefix: str, s: Tensor) -> Tensors:
-    """Of all singular values s (S, count): median s; standard deviation and distance from 1 of log10 s.
+def active_singular_values(jacobian: Tensor) -> Tensor:
+    """Singular values of Jacobians (..., units, in) in falling order, NaN beyond their numerical rank.
 
-    log_spread = std(log10 s), from_one = mean |log10 s|, with s < FLOOR counted as FLOOR in both.
+    An inactive unit, a ReLU whose input is negative, makes one of them zero whatever the weights are (and so
+    does a normalization over units, which takes a direction out). Those zeros count inactive units and say
+    nothing on the other directions. Zero is what is below rounding: float64's eps x size x the largest.
     """
-    decades = s.clamp_min(FLOOR).log10()
+    s = torch.linalg.svdvals(jacobian.nan_to_num())
+    zero = s.amax(-1, keepdim=True) * (max(jacobian.shape[-2:]) * torch.finfo(s.dtype).eps)
+    return s.where(s > zero, torch.nan)
+
+
+def singular_values(prefix: str, s: Tensor) -> Tensors:
+    """Of singular values s (S, count), NaN in inactive directions: median; log_spread, the standard deviation
+    of log10 s; from_one, the mean of |log10 s|; gain, sqrt(mean s^2) with inactive directions as 0: the root
+    mean square of the factor by which the layer scales a gradient of random direction that passes it backwards.
+    """
+    decades = s.log10()
+    centred = decades - decades.nanmean(1, keepdim=True)
     return {
-        f"{prefix}/median": s.quantile(0.5, 1),
-        f"{prefix}/log_spread": decades.std(1, correction=0),
-        f"{prefix}/from_one": decades.abs().mean(1),
+        f"{prefix}/median": s.nanquantile(0.5, 1),
+        f"{prefix}/log_spread": centred.square().nanmean(1).sqrt(),
+        f"{prefix}/from_one": decades.abs().nanmean(1),
+        f"{prefix}/gain": s.nan_to_num().square().mean(1).sqrt(),
     }
 
 

@@ -27,7 +27,7 @@ from bnrepro.models import build
 from bnrepro.training.engines import Engine
 from bnrepro.training.state import State
 
-UNITS_EVERY = 10  # evaluations: a row for every unit would make tables a hundred times as long
+UNITS = 10  # evaluations: the first ten, then each tenth; a row a unit makes tables a hundred times as long
 
 
 class Measures(NamedTuple):
@@ -90,7 +90,8 @@ def _probe(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     inputs = watched(measurer.engine, state, measurer.data, measurer.batch_size, list(measurer.units))
     measured = [Measures({}, {}) for _ in range(len(state))]
     record = measurer.cfg.record
-    single = measurer.cfg.eval.units and state.step % (UNITS_EVERY * measurer.cfg.every) == 0
+    span = UNITS * measurer.cfg.every
+    single = measurer.cfg.eval.units and (last or state.step <= span or state.step % span == 0)
     for layer, u in inputs.items():
         for s, values in enumerate(distributions(layer, u, measurer.units[layer], single)):
             measured[s].values.update(values)

@@ -61,7 +61,7 @@ METRICS = (
     Metric(
         r"probe/\w+/unit\d+/p(15|50|85)",
         "activation",
-        "the same of every single unit, at every tenth evaluation",
+        "the same of every single unit, densely at first, then at every tenth evaluation",
         "eval.units",
     ),
     Metric(r"correct5?/(single|10crop)", "0 or 1", "whether one image is right (top-1, top-5)", "ensembles"),
@@ -86,9 +86,9 @@ METRICS = (
     ),
     Metric(r"gradient/(hidden\d+|classifier)/norm", "gradient", "l2 norm of a layer's", "eval.diagnose"),
     Metric(
-        r"jacobian(_linear)?/hidden\d+/(median|log_spread|from_one)",
+        r"jacobian(_linear)?/hidden\d+/(median|log_spread|from_one|gain)",
         "ratio, decades",
-        "singular values of a layer's Jacobian",
+        "singular values of a layer's Jacobian in active directions; its gain for gradients",
         "eval.diagnose",
     ),
     Metric(

@@ -21,7 +21,7 @@ from bnrepro.training.state import State
 
 PERCENTILES = {"p15": 0.15, "p50": 0.50, "p85": 0.85}
 PROBE_BATCHES = 10
-NOISE_BATCHES = (8, 16, 32, 60, 128, 256, 512)  # sizes at which the noise is measured
+NOISE_BATCHES = (4, 8, 16, 32, 64, 128, 256, 512)  # sizes at which the noise is measured
 NOISE_DRAWS, NOISE_EXAMPLES, NOISE_COMPANIONS, NOISE_IMAGES = 400, 5, 40, 20_000
 EDGES = torch.linspace(-8, 8, 65)
 Histogram = tuple[list[int], list[float]]

@@ -2,7 +2,7 @@
 
     config.yaml     the run's settings, resolved
     table.csv       one measured number a line: seed,step,name,value. The truth: figures read nothing else
-    run.json        state (running, finished, interrupted, failed), seeds that are finished, provenance
+    run.json        state (running, finished, interrupted, failed, damaged), seeds that are finished, provenance
     checkpoint.pt   the nets of all seeds, where they stand
     traceback.txt   of the last failure
     lock            held by the process that works on the run
@@ -16,10 +16,11 @@ checkpoint; and at the end lines are in the order of steps and seeds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,21 @@ class Row(NamedTuple):
 
 class RunBusy(RuntimeError):
     """Another process works in this run's folder."""
+
+
+class Damaged(ValueError):
+    """A file of the folder does not hold what the run wrote into it; the message says which, and how one sees."""
+
+
+class Tally(NamedTuple):
+    """Of one seed's rows: how many there are, and a checksum that does not depend on their order."""
+
+    rows: int = 0
+    checksum: int = 0
+
+    def plus(self, line: str) -> Tally:
+        digest = hashlib.blake2b(line.encode(), digest_size=8).digest()
+        return Tally(self.rows + 1, (self.checksum + int.from_bytes(digest)) % 2**64)
 
 
 class RunFolder:
@@ -86,7 +102,7 @@ class RunFolder:
         return self.status().get("seeds", [])
 
     def state(self, seeds: Collection[int]) -> str:
-        """Of the run with these seeds: "finished", "running", "interrupted", "failed" or "not started"."""
+        """Of the run with these seeds: "finished", "running", "interrupted", "failed", "damaged", "not started"."""
         status = self.status()
         if set(seeds) <= set(status.get("seeds", [])):
             return "finished"
@@ -118,11 +134,42 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One process per run folder. The kernel lets go when the process ends, however it ends."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(files.locked(self.path / "lock"))
+            except files.Busy:
+                raise RunBusy(f"{self}: another process is working on this run") from None
+            except OSError as error:
+                raise ConfigError(f"cannot lock {self}: {error.strerror}; is it another user's?") from error
+            yield
+
+    def wait(self) -> None:
+        """Until no other process works on this run."""
+        with files.locked(self.path / "lock", busy=lambda: None):
+            pass
+
+    def tallies(self, steps: Mapping[int, int]) -> dict[int, Tally]:
+        """Of each seed's rows up to its step. Raises Damaged for a file that is no run's table."""
+        found = dict.fromkeys(steps, Tally())
         try:
-            with files.locked(self.path / "lock"):
-                yield
-        except files.Busy:
-            raise RunBusy(f"{self}: another process is working on this run") from None
+            lines = _whole_lines(self.table)[1:] if self.table.exists() else []
+            for number, line in enumerate(lines, 2):
+                row = _parse(line, self.table, number)
+                if row.step <= steps.get(row.seed, -1):
+                    found[row.seed] = found[row.seed].plus(line)
+        except ValueError as error:
+            raise Damaged(str(error)) from None
+        return found
+
+    def set_aside(self) -> list[str]:
+        """Rename table and checkpoint to <name>.damaged-N, so that the run can start over; their new names."""
+        number = 1 + len(list(self.path.glob("*.damaged-*")))
+        moved = []
+        for path in (self.table, self.checkpoint):
+            if path.exists():
+                moved.append(f"{path.name}.damaged-{number}")
+                path.rename(path.with_name(moved[-1]))
+        return moved
 
     def rows(self) -> list[Row]:
         """The table in the order in which it was written. A last line cut off by a crash is left out.
@@ -139,6 +186,7 @@ class Table:
         """Raises ValueError if the file there is no such table, OSError if the folder cannot be written."""
         folder.path.mkdir(parents=True, exist_ok=True)
         self.path = folder.table
+        self.tallies: dict[int, Tally] = {}  # of what is in the file
         self._pending: list[str] = []
         written = self.path.read_bytes() if self.path.exists() else b""
         kept = _whole_lines(self.path) if written else [HEADER]
@@ -151,10 +199,17 @@ class Table:
             self._pending.append(f"{int(seed)},{int(step)},{name},{float(value)!r}\n")
 
     def flush(self) -> None:
-        lines, self._pending = "".join(self._pending), []
-        self._file.write(lines.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        left, size = memoryview("".join(self._pending).encode()), os.fstat(self._file.fileno()).st_size
+        with files.named(self.path):
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                os.ftruncate(self._file.fileno(), size)  # all of it or nothing: it is written again
+                raise
+        self._count(self._pending)
+        self._pending = []
 
     def rewind(self, step: int, seeds: Collection[int]) -> None:
         """Forget every row of these seeds at a later step."""
@@ -169,8 +224,10 @@ class Table:
         )
 
     def close(self, state: str) -> None:
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
     def _rewrite(self, change: Any) -> None:
         self._file.close()
@@ -178,10 +235,17 @@ class Table:
         rows = [(_parse(line, self.path, i), line) for i, line in enumerate(lines, 2)]
         self._replace([header, *change(rows)], self.path.read_bytes())
 
+    def _count(self, lines: list[str]) -> None:
+        for line in lines:
+            seed = int(line.split(",", 1)[0])
+            self.tallies[seed] = self.tallies.get(seed, Tally()).plus(line)
+
     def _replace(self, lines: list[str], written: bytes) -> None:
+        self.tallies = {}
+        self._count(lines[1:])
         if (data := "".join(lines).encode()) != written:
             files.write(self.path, data)
-        self._file = open(self.path, "ab")  # noqa: SIM115, open until close()
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115, open until close()
 
 
 def _whole_lines(path: Path) -> list[str]:

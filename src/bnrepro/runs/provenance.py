@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bnrepro.config import PATHS
+
 PACKAGES = (
     "bnrepro",
     "torch",
@@ -41,7 +43,7 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
     """
     commit, dirty = code_state()
     return {
-        "command": shlex.join(command),
+        "command": shlex.join(map(_without_path, command)),
         "commit": commit,
         "dirty": dirty,
         "versions": {"python": platform.python_version()} | _versions(),
@@ -50,6 +52,13 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _without_path(argument: str) -> str:
+    """data.root=<folder>/images -> data.root=…/images: provenance is published, a machine's folders are not."""
+    key, _, value = argument.partition("=")
+    private = key in PATHS and value.startswith(("/", "~"))
+    return f"{key}=…/{Path(value).name}" if private else argument
 
 
 @functools.cache  # the code a process runs is the code it started with, whatever is edited meanwhile

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import sys
 import traceback
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
 import yaml
 
 from bnrepro import files, machine
-from bnrepro.config import Config, ConfigError
-from bnrepro.config.address import identity, packable
+from bnrepro.config import Config, ConfigError, without_paths
+from bnrepro.config.address import address, identity, packable
+from bnrepro.config.refusal import one_line
+from bnrepro.config.size import check_memory
 from bnrepro.data import DataError, Dataset, load
 from bnrepro.measure.evaluate import with_population_statistics
 from bnrepro.measure.evaluators import Measurer, Measures
 from bnrepro.models import build
 from bnrepro.progress import Progress
-from bnrepro.runs.folder import RunBusy, RunFolder, Table
+from bnrepro.runs.folder import Damaged, RunBusy, RunFolder, Table, Tally
 from bnrepro.runs.provenance import provenance
 from bnrepro.training.engines import build_engine, device_of, name_of
 from bnrepro.training.engines.data_parallel import (
@@ -36,7 +39,7 @@ from bnrepro.training.state import Replica, State
 
 # What the user can mend: reported in one line, without a traceback.
 REFUSALS = (ConfigError, DataError, RunBusy)
-VERSION = 2  # of the checkpoint
+VERSION = 3  # of the checkpoint
 
 
 class Job(NamedTuple):
@@ -53,7 +56,8 @@ class Run:
     def __init__(self, job: Job, rows: slice, device: torch.device, engine: str) -> None:
         self.cfg, self.seeds, self.step = job
         self.rows, self.folder = rows, RunFolder.of(job.cfg)
-        self._checkpoint = _checkpoint(self.folder)
+        self._checkpoint = resumable(job.cfg)
+        self._kept: tuple[dict[int, dict[str, Any]], float] | None = None  # not written yet
         command = ["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]
         self.facts = provenance(command, name_of(device)) | {"engine": engine, "seeds": self.seeds}
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
@@ -76,7 +80,7 @@ class Run:
         if self.cfg.record.wandb != "off":
             from bnrepro.runs.wandb import WandbMirror
 
-            self._recorders.append(WandbMirror(self.folder, settings, self.seeds))
+            self._recorders.append(WandbMirror(self.folder, without_paths(settings), self.seeds))
         for recorder in self._recorders:  # the table first: no mirror is ahead of the disk
             recorder.rewind(self.step, self.seeds)
 
@@ -86,22 +90,46 @@ class Run:
                 recorder.log(step, seed, values, histograms)
             recorder.flush()
 
-    def save(self, state: State, seconds: float) -> None:
-        """Write where the nets stand; a crash leaves the previous file."""
+    def keep(self, state: State, seconds: float) -> None:
+        """Remember where the nets stand, which is what `save` writes: a stop may come at any moment."""
+        tallies = self._recorders[0].tallies
         mine = {seed: state.saved(s) for s, seed in enumerate(self.seeds, self.rows.start)}
+        for seed, saved in mine.items():
+            saved["table"] = list(tallies.get(seed, Tally()))
+        self._kept = mine, seconds
+
+    def save(self) -> None:
+        """Write what was kept; a crash leaves the previous file. A disk that fails ends no run: tried again."""
+        if self._kept is None:
+            return
+        mine, seconds = self._kept
         spent = self._checkpoint["wall_s"] if self.step >= 0 else 0.0
-        content = {"version": VERSION, "seeds": self._checkpoint["seeds"] | mine, "wall_s": spent + seconds}
-        with files.replacing(self.folder.checkpoint) as file:
-            torch.save(content, file)
+        content = {"version": VERSION, "run": address(self.cfg), "wall_s": spent + seconds}
+        content["seeds"] = self._checkpoint["seeds"] | mine
+        try:
+            with files.replacing(self.folder.checkpoint) as file:
+                torch.save(content, file)
+        except (OSError, RuntimeError) as error:  # torch says a failing write as a RuntimeError
+            print(
+                f"{self.folder.checkpoint}: not written ({one_line(error)}); tried again later",
+                file=sys.stderr,
+            )
+            return
+        self._kept = None
         self.facts["wall_s"] = spent + seconds
 
     def close(self, state: str) -> None:
         finished = state == "finished"
-        for recorder in getattr(self, "_recorders", ()):
-            if finished and self.before and isinstance(recorder, Table):
-                recorder.settle()
-            recorder.close(state)
-        self.folder.write_status(state, [*self.before, *(self.seeds if finished else ())], self.facts)
+        try:
+            for recorder in getattr(self, "_recorders", ()):
+                if finished and self.before and isinstance(recorder, Table):
+                    recorder.settle()
+                recorder.close(state)
+        except OSError:
+            state, finished = "failed", False
+            raise
+        finally:
+            self.folder.write_status(state, [*self.before, *(self.seeds if finished else ())], self.facts)
 
 
 def run(cfg: Config, progress: Progress) -> str:
@@ -109,12 +137,13 @@ def run(cfg: Config, progress: Progress) -> str:
     return run_together([cfg], progress)[0]
 
 
-def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
+def run_together(cfgs: list[Config], progress: Progress, leave_busy: bool = False) -> list[str]:
     """Train runs of equal `packable` side by side, each in its own folder, and return their states.
 
     Seeds that are finished are left alone; seeds that stand at different steps train one after another. Raises
-    ConfigError, DataError or RunBusy before anything on disk changes. Whatever else goes wrong is recorded in
-    the folders and raised again.
+    ConfigError, DataError or RunBusy before anything on disk changes; with leave_busy a run on which another
+    process works is left to it, and its state is "busy". Whatever else goes wrong is recorded in the folders
+    and raised again.
     """
     if len({packable(cfg) for cfg in cfgs}) != 1:
         raise ValueError("runs of different shapes or lengths do not train together")
@@ -126,19 +155,27 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
             follow_plans(cfgs, load(cfgs[0].data, cfgs[0].model), device)
             return ["skipped"] * len(cfgs)
     todo: list[Config] = []
+    busy: list[Config] = []
     try:
         with ExitStack() as locks:
             data = None
             for cfg in cfgs:
                 folder = RunFolder.of(cfg)
                 if folder.state(cfg.seeds) != "finished":
+                    check_memory(cfg)
                     data = data or load(cfg.data, cfg.model).to(device)
                     refuse_old(cfg)
                     folder.make()
-                    locks.enter_context(folder.lock())
-                    if (
-                        folder.state(cfg.seeds) != "finished"
-                    ):  # by another process, while this one read the data
+                    try:
+                        locks.enter_context(folder.lock())
+                    except RunBusy:
+                        if not leave_busy:
+                            raise
+                        busy.append(cfg)
+                        continue
+                    # perhaps by another process, while this one read the data
+                    if folder.state(cfg.seeds) != "finished":
+                        mend(cfg)
                         todo.append(cfg)
             for jobs in cohorts([job for cfg in todo for job in jobs_of(cfg)]):
                 assert data is not None
@@ -148,13 +185,15 @@ def run_together(cfgs: list[Config], progress: Progress) -> list[str]:
     finally:
         if shared:
             share_plan(None)
-    return ["finished" if cfg in todo else "skipped" for cfg in cfgs]
+    return ["busy" if cfg in busy else "finished" if cfg in todo else "skipped" for cfg in cfgs]
 
 
 def jobs_of(cfg: Config) -> list[Job]:
     """What is left to train of a run: its unfinished seeds, by the step at which they stand."""
-    folder = RunFolder.of(cfg)
-    finished, saved = folder.finished_seeds(), _checkpoint(folder)["seeds"]
+    try:
+        finished, saved = RunFolder.of(cfg).finished_seeds(), resumable(cfg)["seeds"]
+    except Damaged:  # it starts over: see `mend`
+        finished, saved = [], {}
     steps: dict[int, list[int]] = {}
     for seed in cfg.seeds:
         if seed not in finished:
@@ -198,19 +237,58 @@ def _as_written(cfg: Config, written: dict[str, Any]) -> dict[str, Any]:
     return identity(replace(cfg, regime=written["regime"], **parts))
 
 
-def _checkpoint(folder: RunFolder) -> dict[str, Any]:
+def resumable(cfg: Config) -> dict[str, Any]:
+    """The checkpoint of a run, with no seeds where there is none.
+
+    Raises Damaged if it cannot be read, or if the table lacks rows that were in it when it was written;
+    ConfigError if it is of another run or version, or not readable for this user.
+    """
+    folder = RunFolder.of(cfg)
     if not folder.checkpoint.exists():
+        folder.tallies({})  # a table that cannot be read cannot be written to
         return {"version": VERSION, "seeds": {}, "wall_s": 0.0}
-    found = torch.load(folder.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    if found.get("version") != VERSION:
-        raise ConfigError(f"{folder.checkpoint} is of another version of bnrepro; delete it to train anew")
+    found = _read(folder)
+    if found["run"] != address(cfg):
+        raise ConfigError(f"{folder.checkpoint} is of another run, {found['run']}; delete it to train anew")
+    here = folder.tallies({seed: saved["step"] for seed, saved in found["seeds"].items()})
+    for seed, saved in found["seeds"].items():
+        if here[seed] != tuple(saved["table"]):
+            raise Damaged(
+                f"{folder.table} has {here[seed].rows:,} rows of seed {seed} up to step {saved['step']:,}, "
+                f"and not those {saved['table'][0]:,} that the run wrote"
+            )
     return found
+
+
+def _read(folder: RunFolder) -> dict[str, Any]:
+    path = folder.checkpoint
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; is it another user's?") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise Damaged(f"{path} cannot be read ({one_line(error)[:80]})") from error
+    version = found.get("version") if isinstance(found, dict) else None
+    if version != VERSION:
+        raise ConfigError(f"{path} is of another version of bnrepro; delete it to train anew")
+    return found
+
+
+def mend(cfg: Config) -> None:
+    """Where a run's files are damaged, put them aside and say so: the run starts over."""
+    folder = RunFolder.of(cfg)
+    try:
+        resumable(cfg)
+    except Damaged as damage:
+        kept = " and ".join(folder.set_aside())
+        folder.write_status("damaged", [], folder.status().get("provenance", {}))
+        print(f"{damage}; kept as {kept}, and the run starts over", file=sys.stderr)
 
 
 def trained(folder: RunFolder, cfg: Config, data: Dataset) -> torch.nn.Module:
     """The net of a run's first seed where it stands, in evaluation mode, with population statistics."""
     state = State([Replica(cfg, cfg.seeds[0])], data)
-    state.restore(0, _checkpoint(folder)["seeds"][cfg.seeds[0]])
+    state.restore(0, _read(folder)["seeds"][cfg.seeds[0]])
     share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
     with closing(Eager(state, data)) as engine:
         state = with_population_statistics(engine, state, data, share)
@@ -242,12 +320,13 @@ def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
             for run in runs:
                 run.facts |= {k: measured[k] for k in ("steps_per_s", "replica_steps_per_s")}
             status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except Exception:
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             for run in runs:
-                files.write(run.folder.traceback, traceback.format_exc())
+                run.save()
+                if status == "failed":
+                    with suppress(OSError):  # the disk may be what failed
+                        files.write(run.folder.traceback, traceback.format_exc())
             raise
 
 
@@ -257,6 +336,7 @@ def check(cfg: Config) -> None:
     folder = RunFolder.of(cfg)
     if folder.state(cfg.seeds) != "finished":
         device_of(cfg)
+        check_memory(cfg)
         load(cfg.data, cfg.model)
         refuse_old(cfg)
         folder.check_writable()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bnrepro.config import Config, InceptionConfig
+from bnrepro.config import Config, ConfigError, InceptionConfig
 from bnrepro.config.address import packable
+from bnrepro.config.size import check_memory
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import check, jobs_of, refuse_old
 
@@ -32,8 +33,11 @@ def packs(cfgs: list[Config]) -> list[list[Config]]:
     groups: dict[Any, list[list[Config]]] = {}
     for cfg in cfgs:
         folder = RunFolder.of(cfg)
-        stands_at = tuple(job.step for job in jobs_of(cfg))
         alone = str(folder) if cfg.record.wandb != "off" else ""
+        try:
+            stands_at = tuple(job.step for job in jobs_of(cfg))
+        except ConfigError:  # refused when its turn comes, and no other run with it
+            stands_at, alone = (), str(folder)
         most = PACK["inception" if isinstance(cfg.model, InceptionConfig) else "mlp"]
         piles = groups.setdefault((packable(cfg), stands_at, alone), [[]])
         if sum(len(each.seeds) for each in [*piles[-1], cfg]) > most and piles[-1]:
@@ -47,6 +51,7 @@ def check_all(cfgs: list[Config]) -> None:
     seen: dict[str, Config] = {}
     for cfg in unfinished(cfgs):
         refuse_old(cfg)
+        check_memory(cfg)
         seen.setdefault(str((cfg.data, cfg.model, cfg.output, cfg.train.device, cfg.train.engine)), cfg)
     for cfg in seen.values():
         check(cfg)

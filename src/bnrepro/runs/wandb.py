@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 INIT_TIMEOUT = 30.0  # seconds to open one W&B run
 FINISH_TIMEOUT = 30.0  # seconds for the last uploads of one run
 CLOSE_TIMEOUT = 60.0  # seconds for all of them
+lost: list[str] = []  # why W&B's service does not answer: no later run of this process asks it again
 BACKLOG = 10_000  # evaluations waiting for W&B before it is given up: bounds the memory
 
 Batch = dict[tuple[int, int], dict[str, float | Histogram]]  # (step, seed) -> one row of W&B's history
@@ -39,9 +40,10 @@ class WandbMirror:
         self._pending: Batch = defaultdict(dict)
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._state = "failed"
-        self._off = False
+        self._off = bool(lost)
         self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
-        self._thread.start()
+        if not self._off:
+            self._thread.start()
 
     def log(self, step: int, seed: int, values: Values, histograms: Histograms | None = None) -> None:
         if not self._off:
@@ -67,12 +69,16 @@ class WandbMirror:
         self.flush()
         self._state = state
         self._queue.put(None)
+        if self._thread.ident is None:
+            return
         self._thread.join(CLOSE_TIMEOUT)
         if self._thread.is_alive() and not self._off:
-            self._give_up(f"still uploading after {CLOSE_TIMEOUT:.0f} s")
+            self._give_up(f"still uploading after {CLOSE_TIMEOUT:.0f} s", for_good=True)
 
-    def _give_up(self, reason: object) -> None:
+    def _give_up(self, reason: object, for_good: bool = False) -> None:
         self._off = True
+        if for_good:
+            lost.append(str(reason))
         logger.warning(
             "W&B mirror stopped (%s). Training goes on, and the local table is complete: %s",
             reason,
@@ -99,7 +105,8 @@ class WandbMirror:
                 runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
         except Exception as error:
             if not self._off:
-                self._give_up(f"{type(error).__name__}: {error}")
+                gone = isinstance(error, ConnectionError | TimeoutError)
+                self._give_up(f"{type(error).__name__}: {error}", for_good=gone)
         for run in runs.values():  # left over after an error
             with suppress(Exception):
                 run.finish(exit_code=1)

@@ -23,7 +23,9 @@ class Run(Protocol):
 
     def record(self, step: int, measures: list[Any]) -> None: ...
 
-    def save(self, state: State, seconds: float) -> None: ...
+    def keep(self, state: State, seconds: float) -> None: ...
+
+    def save(self) -> None: ...
 
 
 def evaluation_grid(cfg: Config) -> list[int]:
@@ -51,12 +53,13 @@ def fit(
         losses = engine.advance(state, start, stop)
         state.step = stop
         measures = measure(state, losses)
+        now = time.perf_counter()
         for run in runs:
             run.record(stop, measures)
-        now = time.perf_counter()
+            run.keep(state, now - begun)
         if stop == cfg.steps or now - saved_at >= cfg.train.checkpoint_seconds:
             for run in runs:
-                run.save(state, now - begun)
+                run.save()
             saved_at = now
         progress(stop, "")
     seconds = time.perf_counter() - begun

@@ -45,6 +45,26 @@ STATEMENTS = {
     "C17": "a bigger mini-batch means less noise in its statistics, so less regularization (elsewhere)",
     "C18": "BN and dropout together regularize more than either (elsewhere)",
 }
+IN_SHORT = {  # for a page with little room: the claim, and what its effect is
+    "C1": ("more accurate at every stage of training", "lead"),
+    "C2": ("reaches the baseline's best in fewer steps", "steps, BN / baseline"),
+    "C3": ("inputs to a sigmoid are steadier", "movement, BN / baseline"),
+    "C4": ("the weights' scale does not matter", "largest error"),
+    "C5": ("can represent the identity", "largest error"),
+    "C6": ("inference is one affine map", "largest error"),
+    "C7": ("at 5 times the rate only nets without BN fail", "failing without BN"),
+    "C8": ("BN-Baseline takes half of Inception's steps", "ratio"),
+    "C9": ("BN-x5 takes 1/14 of the steps", "ratio"),
+    "C10": ("BN-x30 is slower than x5, and better", "lead"),
+    "C11": ("Inception with sigmoids trains, with BN only", "way from chance with BN"),
+    "C12": ("dropout can go", "cost of removing it"),
+    "C13": ("less L2, no LRN, less distortion: no harm", "less L2"),
+    "C14": ("an ensemble beats its best member", "error"),
+    "C15": ("layer Jacobians are nearer 1", "decades from 1, BN - baseline"),
+    "C16": ("initial weights matter less", "range over stds, baseline - BN"),
+    "C17": ("larger mini-batches regularize less", "gap per doubling"),
+    "C18": ("BN and dropout regularize together", "gap, both - BN alone"),
+}
 RULES_FILE = "rules.csv"
 
 
@@ -66,7 +86,9 @@ def scorecard(results_dir: Path | str) -> pd.DataFrame:
         first = ""
         if known.get("committed") and known.get("data_from") and known["rule"] == RULES[claim].fingerprint():
             first = "yes" if known["committed"] < known["data_from"] else "no"
-        rows.append({"claim": claim, "statement": statement, **asdict(verdict), "rule_first": first})
+        short, quantity = IN_SHORT[claim]
+        words = {"claim": claim, "statement": statement, "short": short, "quantity": quantity}
+        rows.append({**words, **asdict(verdict), "rule_first": first})
     return pd.DataFrame(rows)
 
 

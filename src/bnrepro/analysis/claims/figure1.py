@@ -35,19 +35,19 @@ def c1(frames: Frames) -> list[Case]:
     """BN's test accuracy lies more than 0.1 points above the baseline's in every fifth of training.
 
     Per seed, BN - baseline at equal steps is averaged over each fifth (10,000 of 50,000 steps), and over all
-    of training; the mean over seeds has a t interval.
+    of training; the mean over seeds has a t interval. A net that has diverged guesses.
     """
 
     def lead(frame: pd.DataFrame, regime: str) -> list[Case]:
-        baseline, bn = tidy.arms(tidy.curves(frame, tidy.accuracy_name(frame)))
+        baseline, bn = tidy.arms(tidy.accuracies(frame))
         difference, end = bn - baseline, bn.index[-1]
-        cases = [_lead(difference, f"BN's lead, averaged over training ({regime})")]
+        cases = [_lead(difference, measure=f"BN's lead, averaged over training ({regime})")]
         for k, which in enumerate(FIFTHS):
             part = difference[
                 (difference.index >= k * end / len(FIFTHS))
                 & (difference.index <= (k + 1) * end / len(FIFTHS))
             ]
-            cases.append(_lead(part, f"in the {which} fifth ({regime})"))
+            cases.append(_lead(part, measure=f"in the {which} fifth ({regime})"))
         return cases
 
     return _each(frames, lead)
@@ -107,7 +107,7 @@ def unsteadiness(frame: pd.DataFrame, what: str) -> np.ndarray:
     """Per seed, of the typical unit: std over training with BN / without. what: "median" or "width"."""
     p15, p50, p85 = (tidy.curves(frame, f"{tidy.typical_unit(frame)}/p{level}") for level in (15, 50, 85))
     baseline, bn = tidy.arms(p50 if what == "median" else p85 - p15)
-    return std_over_time(bn) / std_over_time(baseline)
+    return tidy.std_over_time(bn) / tidy.std_over_time(baseline)
 
 
 def steadier_units(frame: pd.DataFrame, what: str) -> np.ndarray:
@@ -117,13 +117,8 @@ def steadier_units(frame: pd.DataFrame, what: str) -> np.ndarray:
     table = values.unstack(["variant", "seed", "unit"]).dropna()
     if table.empty:
         raise MissingData("no probes of single units (eval.units)")
-    moved = pd.Series(std_over_time(table), table.columns)
+    moved = pd.Series(tidy.std_over_time(table), table.columns)
     return (moved["bn"] < moved["baseline"]).groupby("seed").mean().to_numpy()
-
-
-def std_over_time(curve: pd.DataFrame) -> np.ndarray:
-    """Standard deviation of each column over training, by time."""
-    return np.sqrt(tidy.mean_over_time((curve - tidy.mean_over_time(curve)) ** 2))
 
 
 # Spreads: ten seeds of November 2026 (seeds 0 to 9; the rules are judged on others).

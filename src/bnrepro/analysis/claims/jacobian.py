@@ -15,8 +15,9 @@ def c15(frames: Frames) -> list[Case]:
 
     A case for each nonlinearity and depth, each before the nonlinearity, d BN(Wx) / dx, the layer that section
     3.3 assumes to be linear, and after it, d g(BN(Wx)) / dx, what the next layer sees; BN - baseline, paired
-    by seed, mean with a t interval. Mean over 8 examples, all singular values, hidden layers from the second
-    on, and training (by time). s < 1e-4 counts as 1e-4.
+    by seed, mean with a t interval. Mean over 8 examples, the singular values in active directions (a ReLU's
+    inactive units make zeros whatever the weights are), hidden layers from the second on, and training (by
+    time). Initial weights and rate are such that the nets without BN train at every depth.
     """
     table, cases = why.wide(need(frames, EXPERIMENT)), []
     for place in ("before", "after"):

@@ -1,49 +1,62 @@
 """The claim judged on the noise of mini-batches: C17."""
 
+from collections.abc import Callable
+
+import pandas as pd
+
 from bnrepro.analysis import statistics
 from bnrepro.analysis.claims.rule import Case, Expected, Frames, Rule, need
 from bnrepro.analysis.effects import noise
 from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.report import format_interval
 
 PER_DOUBLING = 0.002  # accuracy: change of the generalization gap when the mini-batch doubles
+NOISY = 128  # the batch size at which Ghost BN's noise stands beside BN's
+SMALLER = 0.002  # accuracy: by how much Ghost BN's gap is smaller there
 
 
 def c17(frames: Frames) -> list[Case]:
     """With BN the generalization gap grows with the mini-batch, and it is BN's noise that makes it so.
 
-    Gap: training minus test accuracy at the last step, evaluation mode. Change per doubling of the batch
-    size, per seed; the mean over seeds lies above 0.2 points for BN itself, for BN minus the net without BN,
-    and for BN minus BN whose noise is frozen: the control that leaves the normalization and takes the noise
-    away. Batch sizes at which a run diverged are left out.
+    Gap: training minus test accuracy in evaluation mode, where the training loss first falls to the lowest
+    value that every net reaches: nets that fit their training images equally well. Change per doubling of the
+    batch size, per seed; the mean over seeds lies above 0.2 points for BN itself, for BN minus the net without
+    BN, and for BN minus BN whose noise is frozen: the control that leaves the normalization and takes the
+    noise away. The control that adds the noise and leaves the batch: at 128 Ghost BN, with statistics over
+    16 examples, has a gap that is more than 0.2 points smaller than BN's. Batch sizes at which a run diverged
+    are left out. What the changes are after equally many examples stands beside them.
     """
     frame = need(frames, "batch_noise")
-    trend, left_out = noise.gap_slopes(frame)
-    if absent := {"baseline", "bn", "bn_frozen"} - set(trend):
+    (trend, left_out), (at_end, _) = (noise.gap_slopes(frame, when=when) for when in ("loss", "examples"))
+    table = noise.gaps(frame)
+    if absent := {"baseline", "bn", "bn_frozen"} - set(trend) | {"bn_ghost"} - set(table.index.unique(0)):
         raise MissingData(f"no runs of {' and '.join(sorted(absent))}")
-    note = f" (batch size {', '.join(map(str, left_out))} left out: a run diverged)" if left_out else ""
-    own = Case(
-        "change of BN's generalization gap when the mini-batch doubles",
-        "points",
-        statistics.estimate(trend["bn"]),
-        PER_DOUBLING,
-        note=note,
+
+    def case(measure: str, of: Callable[[pd.DataFrame], pd.Series], note: str = "") -> Case:
+        beside = format_interval("points", *statistics.estimate(of(at_end))[:3])
+        note = f" (at equal examples {beside}){note}"
+        return Case(measure, "points", statistics.estimate(of(trend)), PER_DOUBLING, note=note)
+
+    out = f" (batch size {', '.join(map(str, left_out))} left out: a run diverged)" if left_out else ""
+    cases = [case("change of BN's generalization gap when the mini-batch doubles", lambda t: t["bn"], out)]
+    for other in ("baseline", "bn_frozen"):
+        words = f"the same, with BN - {noise.ARMS[other]}"
+        cases.append(case(words, lambda t, other=other: t["bn"] - t[other]))
+    smaller = statistics.compared(table.loc["bn", NOISY], table.loc["bn_ghost", NOISY])
+    cases.append(
+        Case(f"BN's gap - that of Ghost BN of 16, mini-batches of {NOISY}", "points", smaller, SMALLER)
     )
-    others = [
-        Case(
-            f"the same, with BN - {noise.ARMS[other]}",
-            "points",
-            statistics.compared(trend["bn"], trend[other]),
-            PER_DOUBLING,
-        )
-        for other in ("baseline", "bn_frozen")
-    ]
-    return [own, *others]
+    return cases
 
 
+# Spreads: five seeds of November 2026 (seeds 0 to 4), and two that chose the rate.
 RULES = {
     "C17": Rule(
         c17,
-        (Expected("mean", 0.005, 0.0, 0.002, 10, PER_DOUBLING, cases=3),),
+        (
+            Expected("mean", 0.005, 0.0, 0.002, 10, PER_DOUBLING, cases=3),
+            Expected("mean", 0.01, 0.0, 0.004, 10, SMALLER),
+        ),
         ("batch_noise",),
         "notebooks/04_batch_noise.ipynb",
     )

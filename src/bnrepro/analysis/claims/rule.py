@@ -1,20 +1,16 @@
 """What a rule is, how its cases add up to a verdict, and how often it errs on simulated data."""
 
-import ast
 import functools
-import hashlib
-import inspect
-import textwrap
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import statistics
+from bnrepro.analysis.claims import source
 from bnrepro.analysis.frame import MissingData
 from bnrepro.analysis.report import format_interval
 from bnrepro.analysis.statistics import Interval
@@ -58,6 +54,7 @@ class Verdict:
     unit: str = ""
     config: str = ""
     notebook: str = ""
+    cases: str = ""  # how many of them hold, fail and are open: "10 hold, 2 open"
     note: str = ""  # every case
 
 
@@ -98,35 +95,40 @@ class Rule:
             f" (bound {format_interval(c.unit, c.least)}, {c.interval.n} {c.of}){c.note}"
             for c in cases
         ]
+        fates = [case.fate for case in cases]
+        counts = {"hold": fates.count("holds"), "fail": fates.count("fails"), "open": fates.count("open")}
         return Verdict(
-            verdict([case.fate for case in cases]),
+            verdict(fates),
             *first.interval,
             of=first.of,
             measure=first.measure,
             unit=first.unit,
             config=", ".join(f"experiment={name}" for name in self.experiments),
             notebook=self.notebook,
+            cases=", ".join(f"{count} {fate}" for fate, count in counts.items() if count),
             note="; ".join(each),
         )
 
     def fingerprint(self) -> str:
-        """Hash of the code that decides: `cases`, and what it names in its own module. Words do not matter."""
+        """Hash of the code that decides: `cases`, `verdict`, and all of the analysis that they call."""
         decides = self.cases.func if isinstance(self.cases, functools.partial) else self.cases
-        assert isinstance(decides, FunctionType)
-        found = sorted(_named(decides, {}).values())
-        return hashlib.sha256("\n".join(found).encode()).hexdigest()[:12]
+        return source.fingerprint((decides.__module__, decides.__name__), (__name__, "verdict"))
 
     def error_rates(self) -> dict[str, float]:
-        """Columns of results/rules.csv: how often the rule says what, in both worlds, and its intervals' coverage."""
+        """Columns of results/rules.csv: how often the rule says what, and its intervals' coverage.
+
+        In three worlds: the paper is right, there is no effect, and every effect lies just at its bound.
+        Coverage is NaN where there is no interval (a median of fewer than six seeds).
+        """
         rng = np.random.default_rng(zlib.crc32(repr(self.expected).encode()))
         worlds, covered, intervals = {}, 0, 0
-        for world in ("right", "none"):
+        for world in ("right", "none", "least"):
             fates = []
             for group in self.expected:
-                truth = group.right if world == "right" else group.none
+                truth = getattr(group, world)
                 low, high = simulated(group, truth, rng)
                 covered += ((low <= truth) & (truth <= high)).sum()
-                intervals += low.size
+                intervals += np.isfinite(low).sum()
                 holds, fails = (low > group.least, high < group.least)
                 fates.append((holds, fails) if group.above else (fails, holds))
             holds, fails = (np.concatenate(parts, axis=1) for parts in zip(*fates, strict=True))
@@ -135,8 +137,9 @@ class Rule:
         return {
             "p_if_right": worlds["right"][0],
             "p_if_no_effect": worlds["none"][0],
+            "p_at_bound": worlds["least"][0],
             "p_inconclusive_if_right": worlds["right"][1],
-            "coverage": covered / intervals,
+            "coverage": covered / intervals if intervals else np.nan,
         }
 
 
@@ -169,34 +172,3 @@ def need(frames: Frames, name: str) -> pd.DataFrame:
     if name not in frames:
         raise MissingData(f"results/{name}.* is not there")
     return frames[name]
-
-
-def _named(function: FunctionType, found: dict[str, str]) -> dict[str, str]:
-    """The function and, of its own module, the functions and constants that it names, each as text."""
-    if function.__name__ in found:
-        return found
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    for node in ast.walk(tree):  # what is only said can be said better
-        if isinstance(node, ast.JoinedStr):
-            node.values = []
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            node.value = ""
-    found[function.__name__] = ast.dump(tree)
-    for name in sorted(_names(tree)):
-        value = function.__globals__.get(name)
-        if isinstance(value, FunctionType):
-            if value.__module__ == function.__module__:
-                _named(value, found)
-        elif _constant(value):
-            found[name] = repr(value)
-    return found
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
-
-
-def _constant(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(_constant(part) for part in value)
-    return isinstance(value, int | float | str)

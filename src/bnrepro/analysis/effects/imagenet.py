@@ -222,7 +222,6 @@ def drift(table: pd.DataFrame) -> pd.Series:
         at_step = rows.droplevel(["variant", "block", "seed"])
         if len(at_step) > 1:
             middle, width = at_step[50], tidy.mean_over_time(at_step[85] - at_step[15])
-            wandered = np.sqrt(tidy.mean_over_time((middle - tidy.mean_over_time(middle)) ** 2))
-            found[run] = wandered / width if width > 0 else np.nan
+            found[run] = tidy.std_over_time(middle) / width if width > 0 else np.nan
     index = pd.MultiIndex.from_tuples(found, names=["variant", "block", "seed"])
     return pd.Series(list(found.values()), index, dtype=float)

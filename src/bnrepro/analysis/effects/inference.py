@@ -9,8 +9,7 @@ import pandas as pd
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
-from bnrepro.analysis.effects.runs import CHANCE
-from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.frame import CHANCE, MissingData
 
 STATISTICS = {
     "test/accuracy": "moving averages",

@@ -5,6 +5,7 @@ batch mean ("mu", in units of sigma^2), of the biased batch variance ("var", of 
 unit of the last hidden layer, and of an example's logits as its companions change ("logit").
 """
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,13 @@ GAPS = {  # what is subtracted from what, so that a larger gap means more overfi
     "loss": ("test/loss", "train/loss_eval"),
 }
 UNITS = {"accuracy": "points", "loss": "number"}
-ARMS = {"bn": "with BN", "baseline": "without BN", "bn_frozen": "BN, noise frozen"}
+ARMS = {
+    "bn": "with BN",
+    "baseline": "without BN",
+    "bn_frozen": "BN, noise frozen",
+    "bn_ghost": "Ghost BN of 16",
+}
+WHEN = {"loss": "equal training loss", "examples": "equal examples"}
 
 
 def noise(frame: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -70,18 +77,48 @@ def noise_table(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["quantity", "M", "unit", "value", "low", "high", "n"])
 
 
-def gaps(frame: pd.DataFrame, kind: str = "accuracy") -> pd.DataFrame:
-    """Generalization gap at the last step; rows: (variant, seed), columns: batch size; NaN: diverged."""
-    more, less = (last(frame, name, ["data.batch_size"], failed=None) for name in GAPS[kind])
-    return (more - less).unstack("data.batch_size")
+def gaps(frame: pd.DataFrame, kind: str = "accuracy", when: str = "loss") -> pd.DataFrame:
+    """Generalization gap; rows: (variant, seed), columns: batch size; NaN: diverged, or not trained.
+
+    when: "examples", at the last step, after equally many examples; "loss", where the training loss first
+    falls to the lowest value that every run of the frame reaches, interpolated between evaluations: nets that
+    have fitted their training images equally well.
+    """
+    if when == "examples":
+        more, less = (last(frame, name, ["data.batch_size"], failed=None) for name in GAPS[kind])
+        return (more - less).unstack("data.batch_size")
+    names = {"train/loss_eval", *GAPS[kind]}
+    run = ["variant", "seed", "data.batch_size"]
+    lost = pd.MultiIndex.from_frame(frame.loc[frame["name"] == "diverged_at", run])
+    rows = frame[frame["name"].isin(names) & (frame["step"] > 0)]
+    rows = rows[~pd.MultiIndex.from_frame(rows[run]).isin(lost)]
+    table = rows.pivot(index=[*run, "step"], columns="name", values="value").sort_index()
+    if absent := names - set(table):
+        raise MissingData(f"no rows named {' or '.join(sorted(absent))}")
+    loss = table["train/loss_eval"]
+    reached = loss.groupby(level=run).min().max()
+    gap = table[GAPS[kind][0]] - table[GAPS[kind][1]]
+    found = {}
+    for net, curve in loss.groupby(level=run):
+        curve, mine = curve.to_numpy(), gap.loc[net].to_numpy()
+        first = int(np.argmax(curve <= reached))
+        before = max(first - 1, 0)
+        share = (curve[before] - reached) / (curve[before] - curve[first]) if first else 1.0
+        found[net] = mine[before] + share * (mine[first] - mine[before])
+    index = pd.MultiIndex.from_tuples([*found, *lost], names=run)
+    return pd.Series([*found.values(), *[np.nan] * len(lost)], index).unstack("data.batch_size")
 
 
-def gap_slopes(frame: pd.DataFrame, kind: str = "accuracy") -> tuple[pd.DataFrame, list[int]]:
+def gap_slopes(
+    frame: pd.DataFrame, kind: str = "accuracy", when: str = "loss"
+) -> tuple[pd.DataFrame, list[int]]:
     """(slopes, batch sizes left out). Slopes: change of the gap per doubling, rows: seed, columns: variant.
 
-    A batch size at which any run diverged has no gap there, and is left out of every run's slope.
+    A batch size at which any run diverged has no gap there, and is left out of every run's slope. A variant
+    that was trained at one batch size has none.
     """
-    table = gaps(frame, kind)
+    table = gaps(frame, kind, when)
+    table = table.drop([arm for arm, rows in table.groupby(level=0) if rows.notna().any().sum() < 2], level=0)
     kept = table.dropna(axis=1)
     if kept.shape[1] < 2:
         raise MissingData("fewer than two batch sizes at which no run diverged")
@@ -91,15 +128,15 @@ def gap_slopes(frame: pd.DataFrame, kind: str = "accuracy") -> tuple[pd.DataFram
 def gap_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The gap and its differences between variants at each batch size, and their slopes per doubling."""
     rows = []
-    for kind, unit in UNITS.items():
-        table, trend = gaps(frame, kind), gap_slopes(frame, kind)[0]
-        present = [arm for arm in ARMS if arm in table.index.get_level_values("variant")]
+    for (kind, unit), (when, words) in product(UNITS.items(), WHEN.items()):
+        table, trend = gaps(frame, kind, when), gap_slopes(frame, kind, when)[0]
+        quantity = f"{kind} gap at {words}"
         for m, values in [*((m, table[m].unstack("variant")) for m in table), ("per doubling", trend)]:
-            rows += [
-                (f"{kind} gap", m, ARMS[arm], unit, *statistics.estimate(values[arm])) for arm in present
-            ]
+            values = values.dropna(axis=1, how="all")
+            present = [arm for arm in ARMS if arm in values]
+            rows += [(quantity, m, ARMS[arm], unit, *statistics.estimate(values[arm])) for arm in present]
             for other in present[1:]:
                 change = statistics.compared(values["bn"], values[other])
-                rows.append((f"{kind} gap", m, f"with BN - {ARMS[other]}", unit, *change))
+                rows.append((quantity, m, f"with BN - {ARMS[other]}", unit, *change))
     columns = ["quantity", "batch size", "arm", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)

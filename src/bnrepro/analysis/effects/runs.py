@@ -3,10 +3,8 @@
 import pandas as pd
 
 from bnrepro.analysis import frame as tidy
-from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.frame import CHANCE, MissingData
 from bnrepro.analysis.report import format_interval
-
-CHANCE = 0.1  # the accuracy of a run that diverged: ten classes
 
 
 def last(frame: pd.DataFrame, name: str, cell: list[str], failed: float | None = CHANCE) -> pd.Series:

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import statistics
-from bnrepro.analysis.effects.runs import CHANCE, finals
-from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.effects.runs import finals
+from bnrepro.analysis.frame import CHANCE, MissingData
 
 GHOST = 16  # the size of Ghost BN's groups: a batch no larger is one group, which is BN itself
 METHODS = {

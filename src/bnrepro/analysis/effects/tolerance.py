@@ -13,8 +13,8 @@ import pandas as pd
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
-from bnrepro.analysis.effects.runs import CHANCE, last
-from bnrepro.analysis.frame import MissingData
+from bnrepro.analysis.effects.runs import last
+from bnrepro.analysis.frame import CHANCE, MissingData
 
 TRAINABLE = 0.9
 CELL = ["model.activation", "model.init_std", "optim.lr"]
@@ -85,15 +85,37 @@ def best_rates(frame: pd.DataFrame, init_std: float = 0.1) -> pd.Series:
     return here.groupby(["activation", "variant", "lr"])["accuracy"].mean().groupby(level=[0, 1]).agg(_argmax)
 
 
-def fails_at(frame: pd.DataFrame, activation: str, arm: str, factor: float) -> pd.Series:
+def fails_at(frame: pd.DataFrame, arm: str, factor: float) -> pd.Series:
     """Per seed: does this arm fail at `factor` times (optim.lr_scale) the rate optim.lr, and not at a lower one?"""
     runs = fates(frame.assign(**{"optim.lr": frame["optim.lr_scale"]}))
-    here = runs[
-        (runs["activation"] == activation) & (runs["variant"] == arm) & np.isclose(runs["lr"], factor)
-    ]
+    here = runs[(runs["variant"] == arm) & np.isclose(runs["lr"], factor)]
     if here.empty:
-        raise MissingData(f"no runs of {arm} ({activation}) at {factor} times the rate")
+        raise MissingData(f"no runs of {arm} at {factor} times the rate")
     return here.set_index("seed")["diverged"].sort_index()
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Share of nets that fail at each multiple (optim.lr_scale) of each rate, with its exact 95% interval."""
+    rows = []
+    for (activation, rate), runs in frame.groupby(["model.activation", "optim.lr"], sort=False):
+        found = fates(runs.assign(**{"optim.lr": runs["optim.lr_scale"]}))
+        for (multiple, arm), nets in found.groupby(["lr", "variant"])["diverged"]:
+            share = statistics.share(int(nets.sum()), len(nets))
+            rows.append((activation, rate, f"{multiple:g}", arm, "share", *share))
+    columns = [
+        "activation",
+        "rate",
+        "multiple",
+        "share of nets that fail",
+        "unit",
+        "value",
+        "low",
+        "high",
+        "n",
+    ]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["n"] = "nets"
+    return table
 
 
 def over_stds(frame: pd.DataFrame, enough: float) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
@@ -106,7 +128,8 @@ def over_stds(frame: pd.DataFrame, enough: float) -> tuple[dict[str, pd.DataFram
     cell = ["model.init_std", "optim.lr"]
     finals = last(frame, name, cell)
     reached = frame[(frame["name"] == name) & (frame["value"] >= enough) & (frame["step"] > 0)]
-    steps = reached.groupby([*cell, "variant", "seed"])["step"].min().reindex(finals.index, fill_value=np.inf)
+    first = reached.groupby([*cell, "variant", "seed"])["step"].min()
+    steps = first.astype(float).reindex(finals.index, fill_value=np.inf)
     accuracies, times = {}, {}
     for arm in ("baseline", "bn"):
         if arm not in finals.index.get_level_values("variant"):

@@ -84,6 +84,12 @@ def _fading(table: pd.DataFrame) -> pd.Series:
     return np.log10(ratio.where((ratio > 0) & np.isfinite(ratio)))
 
 
+def _gain_from_one(table: pd.DataFrame) -> pd.Series:
+    """|log10 of the gain|, mean over layers: of a gradient that passes a layer backwards. A dead layer has none."""
+    gain = layers(table, "jacobian", "gain")
+    return np.log10(gain.where(gain > 0)).abs().mean(axis=1)
+
+
 SHIFT = {
     "covariate shift ‖G - G'‖": Quantity("ratio", mean_over_layers("ics", "l2")),
     "covariate shift ‖G - G'‖ / ‖G‖": Quantity("ratio", _relative_shift),
@@ -97,7 +103,7 @@ LANDSCAPE = {
     "change of the gradient / its norm": Quantity("ratio", _relative_change),
     "effective smoothness": Quantity("ratio", lambda table: table["landscape/smoothness"]),
 }
-LAYERS = {  # of singular values s: mean |log10 s| and the standard deviation of log10 s
+LAYERS = {  # of singular values s in active directions: mean |log10 s|, standard deviation of log10 s
     "decades from 1, before the nonlinearity": Quantity(
         "number", mean_over_layers("jacobian_linear", "from_one")
     ),
@@ -108,6 +114,7 @@ LAYERS = {  # of singular values s: mean |log10 s| and the standard deviation of
     "spread in decades, after the nonlinearity": Quantity(
         "number", mean_over_layers("jacobian", "log_spread")
     ),
+    "gain in decades from 1, after the nonlinearity": Quantity("number", _gain_from_one),
     "gradient norm, log10 (last / second hidden layer)": Quantity("number", _fading),
     "saturated (example, unit) pairs": Quantity("points", mean_over_layers("units", "saturated")),
     "dead units": Quantity("points", mean_over_layers("units", "dead")),

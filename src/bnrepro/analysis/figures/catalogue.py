@@ -35,15 +35,22 @@ def figure1(frame: pd.DataFrame) -> Made:
     yield "figure1_regimes", figures.figure1_regimes(regimes)
 
 
+def quick(frame: pd.DataFrame) -> Made:
+    yield "fig1_quick", figures.figure1(frame)
+    yield "fig1_quick", tidy.figure1_table(frame)
+
+
 def sensitivity(frame: pd.DataFrame) -> Made:
     yield "sensitivity_mnist", figures.sensitivity(frame)
 
 
 ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "fig1_mnist": figure1,
+    "fig1_quick": quick,
     "sensitivity_mnist": sensitivity,
     "design_grid": grid.published,
     "tolerance_maps": tolerance.published,
+    "rate_multiples": tolerance.published_multiples,
     "batch_noise": noise.published,
     "dropout_bn": regularization.published,
     "small_batches": small_batches.published,
@@ -55,8 +62,10 @@ ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
 BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers
     "fig2_imagenet": imagenet.published,
     "fig2_imagenet_gpu": partial(imagenet.published, suffix="_gpu"),
+    "fig2_quick": partial(imagenet.published, suffix="_quick"),
     "fig4_ensemble": ensemble.published,
 }
+QUICK = ("fig1_quick", "fig2_quick")  # a user's own runs: nothing of them is published
 EXPERIMENTS = (*ALONE, *BESIDE_THE_PAPER)
 
 

@@ -12,8 +12,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import grid
-from bnrepro.analysis.effects.runs import CHANCE, last
+from bnrepro.analysis.effects.runs import last
 from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, STYLE, WIDTH, band, caption, intervals, setting
+from bnrepro.analysis.frame import CHANCE
 
 RULES = {  # the arm has the colour and the line, the rule the marker
     "constant": {"marker": "o", "ms": 5},

@@ -43,21 +43,22 @@ def figure2(frame: pd.DataFrame) -> Figure:
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
     with mpl.rc_context(style.STYLE):
-        fig = Figure(figsize=(10.5, 4.5) if failing else (7.2, 4.5), layout="constrained")
-        ratios = [1.45, 1] if failing else [1]
-        axes = fig.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)
-        left, right = axes[0, 0], axes[0, -1]
-        _lines(left, curve, [v for v in variants if v not in failing])
-        marks = _marks(left, frame)
-        left.set(ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
+        rows = 2 if failing else 1
+        fig = Figure(figsize=(style.WIDTH, 6.9 if failing else 4.5), layout="constrained")
+        axes = fig.subplots(rows, 1, sharex=True, sharey=True, squeeze=False, height_ratios=[1.4, 1][:rows])
+        above, below = axes[0, 0], axes[-1, 0]
+        _lines(above, curve, [v for v in variants if v not in failing])
+        marks = _marks(above, frame, curve)
+        for ax in axes.flat:
+            ax.set(ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
         if failing:
             beside = [v for v in FAILING.values() if v in variants]
-            _lines(right, curve, beside, alpha=0.45, names=False)
-            _lines(right, curve, failing)
-            _crosses(right, frame, curve, failing)
-            right.axhline(chance, color=GREY, lw=0.9, ls=(0, (1, 2)))
-            left.set_title("(a) Inception, and with BN", loc="left")
-            right.set_title("(b) without BN at 5 times the rate, or with sigmoids", loc="left")
+            _lines(below, curve, beside, alpha=0.45, names=False)
+            _lines(below, curve, failing)
+            _crosses(below, frame, curve, failing)
+            below.axhline(chance, color=GREY, lw=0.9, ls=(0, (1, 2)))
+            above.set(title="(a) Inception, and with BN", xlabel="")
+            below.set_title("(b) without BN at 5 times the rate, or with sigmoids")
         n = frame["seed"].nunique()
         beside = (
             f"(b) Pale: the same with BN. Dotted: chance, {chance:.3g}%. ×: a seed's loss was not finite."
@@ -65,7 +66,8 @@ def figure2(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: moving averages.",
-            f"Grey line: Inception's best. Marks: step at which it is reached, median of seeds: {marks}.",
+            "Grey line: Inception's best. Marks, on the mean curves: step at which it is reached, median of"
+            f" seeds: {marks}.",
             *([beside] if failing else []),
         )
         return fig
@@ -77,10 +79,10 @@ def inputs(frame: pd.DataFrame) -> Figure:
     drift = effects.drift(effects.percentiles(frame, "typical"))
     variants = [v for v in effects.nets(frame) if v in table.index.get_level_values("variant")]
     blocks = [b for b in table.index.levels[1] if b in set(table.index.get_level_values("block"))]
-    columns = min(4, len(variants) + 1)
+    columns = min(2, len(variants) + 1)
     with mpl.rc_context(style.STYLE):
         rows = -(-(len(variants) + 1) // columns)
-        fig = Figure(figsize=(2.7 * columns, 2.35 * rows + 0.9), layout="constrained")
+        fig = Figure(figsize=(style.WIDTH, 1.9 * rows + 0.9), layout="constrained")
         axes = fig.subplots(rows, columns, squeeze=False).ravel()
         for ax, variant in zip(axes, variants, strict=False):
             _by_depth(ax, table.loc[variant], blocks, LOOKS[variant]["color"])
@@ -102,8 +104,9 @@ def inputs(frame: pd.DataFrame) -> Figure:
         for variant in variants:
             if variant in drift.index.get_level_values("variant"):
                 seeds = drift[variant].unstack("seed").reindex(blocks)
-                look = {**LOOKS[variant], "ms": 3.5, "lw": 1.2}
+                look = {**LOOKS[variant], "ms": 3.5, "lw": 1.2, "label": effects.NETS[variant]}
                 last.plot(range(len(blocks)), seeds.mean(axis=1), **look)
+        last.legend(fontsize=6.5, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.32))
         last.set_yscale("log")
         last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         last.yaxis.set_major_formatter("{x:g}")
@@ -118,8 +121,8 @@ def inputs(frame: pd.DataFrame) -> Figure:
             fig,
             f"{described(frame)}. By block, mean of {n} seeds. Line: median over units and examples; band:"
             " 15th to 85th percentile at the last step; dotted: at the first.",
-            "Of an Inception block: the last convolution of its double 3 × 3 branch. Last panel, coloured"
-            " as the titles: standard deviation over training of one unit's median, over its mean p85 - p15.",
+            "Of an Inception block: the last convolution of its double 3 × 3 branch. Last panel: standard"
+            " deviation over training of one unit's median, over its mean p85 - p15.",
         )
         return fig
 
@@ -166,8 +169,11 @@ def spread(heights: dict[str, float], gap: float) -> dict[str, float]:
     return {name: height + shift for name, height in placed.items()}
 
 
-def _marks(ax: Axes, frame: pd.DataFrame) -> str:
-    """The line of the mean target and a mark per net that gets there; returns the steps in words."""
+def _marks(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame) -> str:
+    """The line of the mean target and a mark per net that gets there; returns the steps in words.
+
+    A mark lies on its own mean curve, hollow, so that marks at one step do not hide each other.
+    """
     goal = 100 * float(effects.target(frame).mean())
     ax.axhline(goal, color=GREY, lw=0.9)
     needed, words = effects.steps(frame)["steps"].groupby("variant").median(), []
@@ -175,9 +181,10 @@ def _marks(ax: Axes, frame: pd.DataFrame) -> str:
         at = needed[variant]
         words.append(f"{effects.NETS[variant]} {f'{at:,.0f}' if np.isfinite(at) else 'never'}")
         if np.isfinite(at):
-            look = LOOKS[variant]
-            face = {"color": look["color"], "mec": "white", "mew": 0.8, "ms": 8}
-            ax.plot(at, goal, look["marker"], **face, zorder=5, clip_on=False)
+            mean = curve[variant].mean(axis=1).dropna()
+            look = {"color": LOOKS[variant]["color"], "mfc": "none", "mew": 1.8, "ms": 8}
+            height = np.interp(at, mean.index, mean)
+            ax.plot(at, height, LOOKS[variant]["marker"], **look, zorder=5, clip_on=False)
     return ", ".join(words)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,17 +11,18 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import noise
 from bnrepro.analysis.figures.grid import batch_axis
-from bnrepro.analysis.figures.style import ARMS, GREEN, STYLE, band, caption, intervals, setting
+from bnrepro.analysis.figures.style import ARMS, GREEN, PINK, STYLE, WIDTH, band, caption, intervals, setting
 
 FROZEN = {"label": "BN, noise frozen", "color": GREEN, "linestyle": (0, (6, 1.5, 1, 1.5))}
-VARIANTS = {**ARMS, "bn_frozen": FROZEN}
-MARKS = {"baseline": "o", "bn": "s", "bn_frozen": "^"}
+GHOST = {"label": "Ghost BN of 16", "color": PINK, "linestyle": ""}
+VARIANTS = {**ARMS, "bn_frozen": FROZEN, "bn_ghost": GHOST}
+MARKS = {"baseline": "o", "bn": "s", "bn_frozen": "^", "bn_ghost": "D"}
 
 
 def batch_noise(frame: pd.DataFrame) -> Figure:
     """(a, b) variance of the batch mean and variance, with theory; (c) of the logits; (d) the gap."""
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(8.6, 6.8), layout="constrained")
+        fig = Figure(figsize=(WIDTH, 6.6), layout="constrained")
         (a, b), (c, d) = fig.subplots(2, 2)
         variance(a, frame, "mu")
         variance(b, frame, "var")
@@ -36,17 +36,19 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
             ax.set_xlabel("examples normalized together, M")
             ax.legend(loc="lower left")
         d.set_xlabel("batch size in training")
-        d.legend(loc="best")
+        low, high = d.get_ylim()
+        d.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
+        d.legend(loc="lower center", ncols=2, fontsize=8)
         n = frame["seed"].nunique()
         images = frame["data.examples"].iloc[0]
         caption(
             fig,
-            f"{setting(frame)}; {images:,} training images. Mean of {n} seeds; bands: lowest to highest seed"
-            " (a to c), 95% interval (d).",
+            f"{setting(frame)}; {images:,} training images, a subset for each seed. Mean of {n} seeds;"
+            " bands: lowest to highest seed (a to c), 95% interval (d).",
             "(a to c) Finished nets with BN, over random draws of M training images, (a, b) a typical unit of"
             " the last hidden layer.",
             "Thick: nets trained at the batch size M; thin: the nets of one batch size, mean of seeds, at"
-            " every M. (d) Evaluation mode, last step.",
+            " every M. (d) Evaluation mode, where the training loss first falls to the lowest that every net reaches.",
         )
         return fig
 
@@ -71,7 +73,7 @@ def variance(ax: Axes, frame: pd.DataFrame, what: str) -> None:
 
 
 def gap(ax: Axes, frame: pd.DataFrame) -> None:
-    """The gap of accuracy against batch size, in points; not drawn where a run of the variant diverged."""
+    """The gap at equal training loss against batch size, in points; not drawn where a run of the variant diverged."""
     table = 100 * noise.gaps(frame)
     for arm, look in VARIANTS.items():
         if arm in table.index.get_level_values("variant"):
@@ -94,4 +96,4 @@ def _own(table: pd.DataFrame) -> pd.DataFrame:
     batches = [m for m in table.columns if m in table.index.get_level_values("data.batch_size")]
     if not batches:
         raise tidy.MissingData("no net was measured at the batch size of its training")
-    return pd.DataFrame(np.array([table.loc[m, m] for m in batches]), batches, table.loc[batches[0]].index)
+    return pd.DataFrame({m: table.xs(m, level="data.batch_size")[m] for m in batches}).T

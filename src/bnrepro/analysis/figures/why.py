@@ -55,11 +55,7 @@ def landscape(frame: pd.DataFrame, activation: str) -> Figure:
 
 
 def jacobians(frame: pd.DataFrame, activation: str) -> Figure:
-    """Singular values of the layer Jacobians over training: median, and distance from 1 in decades.
-
-    No median after the nonlinearity: a ReLU sends about half of them to zero, and the median jumps between
-    zero and the others.
-    """
+    """Singular values of the layer Jacobians over training: median, and distance from 1 in decades."""
     name = ACTIVATIONS.get(activation, activation)
     median = why.Quantity("number", why.mean_over_layers("jacobian_linear", "median"))
     panels = {f"median,\nbefore the {name}": _over_steps(median, "log")}
@@ -73,7 +69,7 @@ def jacobians(frame: pd.DataFrame, activation: str) -> Figure:
         "singular values of the layer Jacobians",
         f"Jacobian: how a layer's output depends on its input, before the {name} (weights and BN) and after it; for"
         " 8 examples, mean over hidden layers from the second on. Decades from 1: mean of |log10 s| over the singular"
-        " values s; those below 0.0001 count as 0.0001.",
+        " values s in active directions: without those that are zero because a unit is inactive.",
     )
 
 
@@ -144,7 +140,8 @@ def _by_depth(
         legend.get_title().set(fontsize=10.5, fontweight="bold")
         n = frame["seed"].nunique()
         mean = f"Mean of {n} seeds (geometric on logarithmic axes); band: lowest to highest seed."
-        style.caption(fig, f"{style.setting(frame)}. {mean}", *words)
+        own = frame[frame["model.activation"] == activation]
+        style.caption(fig, f"{style.setting(own)}. {mean}", *words)
         return fig
 
 

@@ -191,7 +191,6 @@ TABLE: dict[str, Callable[..., Any]] = {
     "bmm": jnp.matmul,
     "mv": jnp.matmul,
     "addmm": lambda bias, a, b, **_: bias + jnp.matmul(a, b),
-    "_linalg_svd": lambda x, *_, **__: (x, jnp.linalg.svd(x, compute_uv=False), x),
     # reductions
     "sum": _sum,
     "mean": _mean,

@@ -26,8 +26,15 @@ OWN_NOISE = 1_000_003  # between the seeds of two processes' dropout and augment
 
 
 def world_size() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes torchrun started; 1 without it. Raises ConfigError for what torchrun would not set."""
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not (given.isdecimal() and int(given) >= 1):
+        raise ConfigError(f"WORLD_SIZE={given}: a number of processes; torchrun sets it, else leave it unset")
+    if int(given) > 1 and (
+        absent := [k for k in ("RANK", "MASTER_ADDR", "MASTER_PORT") if k not in os.environ]
+    ):
+        raise ConfigError(f"WORLD_SIZE={given} without {', '.join(absent)}: start with torchrun, or unset it")
+    return int(given)
 
 
 def is_main() -> bool:

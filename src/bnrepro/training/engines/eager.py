@@ -47,7 +47,7 @@ class Eager(Engine):
         if self._pool is None:
             return torch.stack([self.advance_row(state, s, start, stop) for s in range(len(state))]).cpu()
         jobs = [self._pool.submit(_advance_row, id(self), s, start, stop) for s in range(len(state))]
-        return torch.stack([torch.tensor(job.result()) for job in jobs])
+        return torch.stack([torch.tensor(losses) for losses in machine.results(jobs)])
 
     def advance_row(self, state: State, s: int, start: int, stop: int) -> Tensor:
         """Replica s over steps start..stop-1: the losses (stop - start,), on the device."""
@@ -82,7 +82,7 @@ class Eager(Engine):
                 ]
                 batch = [part.numpy() for part in row]
                 jobs.append(self._pool.submit(_apply_row, id(self), function, s, sent, batch, shared))
-            each = [[torch.from_numpy(part) for part in job.result()] for job in jobs]
+            each = [[torch.from_numpy(part) for part in found] for found in machine.results(jobs)]
         return [torch.stack(parts) for parts in zip(*each, strict=True)]
 
     def apply_row(

@@ -103,7 +103,7 @@ class Xla(Engine):
         return self._applied[key]
 
     def close(self) -> None:
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
 
 
 def _padded(part: Tensor) -> Tensor:

@@ -1,0 +1,145 @@
+"""What a damaged or foreign folder does: it is named, kept, and the run starts over; the others go on."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bnrepro.config import ConfigError
+from bnrepro.runs import run as module
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import run
+from bnrepro.runs.sweep import packs
+
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def change(path, edit):
+    path.write_text("".join(edit(path.read_text().splitlines(keepends=True))))
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("exploded",)
+
+
+DAMAGE = {
+    "table cut in half": lambda f: cut(f.table, 0.5),
+    "table with its header only": lambda f: change(f.table, lambda lines: lines[:1]),
+    "empty table": lambda f: f.table.write_text(""),
+    "no table": lambda f: f.table.unlink(),
+    "a line gone": lambda f: change(f.table, lambda lines: lines[:3] + lines[4:]),
+    "a line doubled": lambda f: change(f.table, lambda lines: lines[:4] + lines[3:]),
+    "a wrong step": lambda f: change(
+        f.table, lambda lines: [lines[0], lines[1].replace(",0,", ",1,", 1), *lines[2:]]
+    ),
+    "a wrong value": lambda f: change(f.table, lambda lines: [*lines[:-1], lines[-1].replace(".", "1.")]),
+    "another header": lambda f: change(f.table, lambda lines: ["a,b\n", *lines[1:]]),
+    "CR LF": lambda f: f.table.write_bytes(f.table.read_bytes().replace(b"\n", b"\r\n")),
+    "garbage": lambda f: f.table.write_bytes(bytes(range(256)) * 9),
+    "checkpoint cut": lambda f: cut(f.checkpoint, 0.7),
+    "empty checkpoint": lambda f: f.checkpoint.write_bytes(b""),
+    "no checkpoint at all": lambda f: f.checkpoint.write_bytes(b"nets, honestly"),
+    "a pickle bomb": lambda f: f.checkpoint.write_bytes(pickle.dumps(Bomb())),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    found = {}
+
+    def table(cfg):
+        if not found:
+            unbroken = replace(cfg, output=str(tmp_path_factory.mktemp("whole")))
+            run(unbroken, lambda done, remark: None)
+            found["table"] = RunFolder.of(unbroken).table.read_bytes()
+        return found["table"]
+
+    return table
+
+
+@pytest.fixture
+def stopped(config, stop_at):
+    """A run that stands at step 20 of 40."""
+    cfg = config("variant=bn", "eval.probe=false")
+    with pytest.raises(KeyboardInterrupt):
+        run(cfg, stop_at(20))
+    return cfg
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files_are_named_and_kept_and_the_run_starts_over(damage, stopped, quiet, whole, capsys):
+    folder = RunFolder.of(stopped)
+    DAMAGE[damage](folder)
+    before = {path.name: path.read_bytes() for path in (folder.table, folder.checkpoint) if path.exists()}
+    assert packs([stopped]) == [[stopped]]
+    assert run(stopped, quiet) == "finished"
+    said = capsys.readouterr()
+    assert "exploded" not in said.out
+    assert len(said.err.splitlines()) == 1 and str(folder) in said.err and "starts over" in said.err
+    for name, content in before.items():
+        assert (folder.path / f"{name}.damaged-1").read_bytes() == content
+    assert folder.table.read_bytes() == whole(stopped)
+
+
+def test_a_second_damage_keeps_the_first_ones_files(stopped, quiet, stop_at):
+    folder = RunFolder.of(stopped)
+    folder.table.write_text("first")
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, stop_at(20))
+    folder.table.write_text("second")
+    run(stopped, quiet)
+    kept = sorted(path.read_text() for path in folder.path.glob("table.csv.damaged-*"))
+    assert kept == ["first", "second"]
+
+
+def test_seeds_that_were_finished_in_a_damaged_table_are_trained_again(config, quiet, whole):
+    one, both = config("variant=bn", "eval.probe=false", "seeds=1"), config("variant=bn", "eval.probe=false")
+    run(one, quiet)
+    folder = RunFolder.of(both)
+    change(folder.table, lambda lines: lines[:-2])
+    assert run(both, quiet) == "finished"
+    assert folder.finished_seeds() == [0, 1]
+    assert folder.table.read_bytes() == whole(both)
+
+
+def other_run(cfg, folder, config, quiet):
+    run(stranger := config("variant=bn", "eval.probe=false", "optim.lr=0.7"), quiet)
+    folder.checkpoint.write_bytes(RunFolder.of(stranger).checkpoint.read_bytes())
+
+
+def newer(cfg, folder, config, quiet):
+    torch.save({"version": module.VERSION + 1}, folder.checkpoint)
+
+
+@pytest.mark.parametrize(("foreign", "says"), [(other_run, "of another run"), (newer, "of another version")])
+def test_a_foreign_checkpoint_is_refused_in_one_line_and_the_others_go_on(
+    foreign, says, stopped, config, quiet
+):
+    folder = RunFolder.of(stopped)
+    foreign(stopped, folder, config, quiet)
+    before = folder.checkpoint.read_bytes()
+    friend = config("variant=bn", "eval.probe=false", "optim.lr=0.3")
+    assert packs([stopped, friend]) == [[stopped], [friend]]
+    with pytest.raises(ConfigError, match=says) as caught:
+        run(stopped, quiet)
+    assert "\n" not in str(caught.value)
+    assert folder.checkpoint.read_bytes() == before
+    assert run(friend, quiet) == "finished"
+
+
+def test_what_another_user_owns_is_refused_in_one_line(stopped, quiet, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", denied)
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt: Permission denied; is it another user's\?"):
+        run(stopped, quiet)
+    monkeypatch.undo()
+    monkeypatch.setattr("bnrepro.files.FileLock.acquire", denied)
+    with pytest.raises(ConfigError, match=r"cannot lock .*Permission denied"):
+        run(stopped, quiet)

@@ -1,0 +1,124 @@
+"""Signals, full disks, killed workers: the run says so in one line and can be resumed to the same bytes."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnrepro.machine import SIGNALS, WorkerLost
+from bnrepro.runs.folder import RunFolder, Table
+from bnrepro.runs.run import jobs_of, run
+
+TRAIN = (sys.executable, str(Path(__file__).parents[2] / "scripts" / "train.py"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    tables: dict[tuple, bytes] = {}
+
+    def table(cfg):
+        key = (cfg.train.engine, cfg.train.steps)
+        if key not in tables:
+            unbroken = replace(cfg, output=str(tmp_path_factory.mktemp("whole")))
+            run(unbroken, lambda done, remark: None)
+            tables[key] = RunFolder.of(unbroken).table.read_bytes()
+        return tables[key]
+
+    return table
+
+
+def as_from_a_terminal():
+    """What starts tests may ignore signals, and children inherit that."""
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_leaves_a_checkpoint_and_the_state_interrupted(name, config, quiet, small, whole):
+    settings = ["variant=bn", "train.steps=1500", "eval.every=100", "eval.early=false", "eval.probe=false"]
+    settings += ["train.checkpoint_seconds=1000", f"train.engine={'eager' if name == 'SIGHUP' else 'xla'}"]
+    cfg = config(*settings)
+    folder = RunFolder.of(cfg)
+    command = [*TRAIN, *small, *settings, f"output={cfg.output}"]
+    quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=as_from_a_terminal, **quietly)
+    while process.poll() is None and not (folder.table.exists() and len(folder.table.read_bytes()) > 500):
+        pass
+    process.send_signal(getattr(signal, name))
+    said = process.communicate()[1]
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "the same command goes on" in said and "Traceback" not in said
+    assert folder.state(cfg.seeds) == "interrupted"
+    assert all(0 <= job.step < 1500 for job in jobs_of(cfg))
+    assert run(cfg, quiet) == "finished"
+    assert folder.table.read_bytes() == whole(cfg)
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_ends_the_run_in_one_line_that_names_the_file(config, quiet, whole, monkeypatch):
+    cfg = config("variant=bn", "eval.probe=false")
+    folder, fsync, calls = RunFolder.of(cfg), os.fsync, []
+
+    def sometimes(file):
+        calls.append(file)
+        return full() if len(calls) > 12 else fsync(file)
+
+    monkeypatch.setattr("bnrepro.runs.folder.os.fsync", sometimes)
+    with pytest.raises(OSError, match=r"No space left on device: '.*(table\.csv|run\.json)'"):
+        run(cfg, quiet)
+    monkeypatch.undo()
+    assert all(len(line.split(",")) == 4 for line in folder.table.read_text().splitlines())
+    assert run(cfg, quiet) == "finished"
+    assert folder.table.read_bytes() == whole(cfg)
+
+
+def test_a_row_that_was_half_written_when_the_disk_was_full_is_written_once(tmp_path, monkeypatch):
+    table = Table(folder := RunFolder(tmp_path))
+    table.log(0, 0, {"test/loss": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("bnrepro.runs.folder.os.fsync", full)
+        with pytest.raises(OSError, match=r"table\.csv"):
+            table.flush()
+    table.log(1, 0, {"test/loss": 2.0})
+    table.close("finished")
+    assert [row.step for row in folder.rows()] == [0, 1]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_does_not_end_the_run(
+    config, quiet, monkeypatch, capsys
+):
+    cfg, save, calls = config("variant=bn", "eval.probe=false"), torch.save, []
+
+    def fails_once(*arguments):
+        calls.append(1)
+        return full() if len(calls) == 2 else save(*arguments)
+
+    monkeypatch.setattr(torch, "save", fails_once)
+    assert run(cfg, quiet) == "finished"
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "checkpoint.pt: not written" in said[0] and "tried again" in said[0]
+    assert jobs_of(replace(cfg, seeds=[0, 1])) == []
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_one_line_and_it_resumes(config, quiet, forks, whole):
+    cfg = config("variant=bn", "train.workers=2", "eval.probe=false")
+
+    def kill_a_worker(done, remark):
+        if done == 20:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    with pytest.raises(WorkerLost, match="the same command resumes"):
+        run(cfg, kill_a_worker)
+    assert RunFolder.of(cfg).state(cfg.seeds) == "failed"
+    assert run(cfg, quiet) == "finished"
+    assert RunFolder.of(cfg).table.read_bytes() == whole(cfg)
