@@ -19,7 +19,8 @@ from bnrepro.config.refusal import one_line
 from bnrepro.data import load
 from bnrepro.measure.ensemble import CROPS, judged, probabilities
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import REFUSALS, trained
+from bnrepro.runs.run import REFUSALS
+from bnrepro.runs.trained import with_population
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def ensemble(args: argparse.Namespace) -> int:
         if cfg.variant in members["single"] or len(cfg.seeds) > 1:
             raise ConfigError(f"{run}: one run of one seed is wanted of each variant")
         data = data or load(cfg.data, cfg.model)
-        model = trained(run, cfg, data)
+        model = with_population(run, cfg, data)
         print(f"{cfg.variant}: {len(data.eval_labels)} images", flush=True)
         for crops, count in CROPS.items():
             members[crops][cfg.variant] = probabilities(model, data, count)

@@ -5,8 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, hessian, jacfwd, jvp, vmap
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader, TensorDataset
 
+from bnrepro.models.normalization import BatchRenorm
 from bnrepro.norm import BatchNorm, BatchNormTransform, moments, population_statistics
 
 SHAPES = [(8, 5), (6, 5, 3, 4)]
@@ -135,9 +139,9 @@ def test_one_value_per_feature_is_refused_in_training(shape):
     BatchNorm(5).eval()(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (4,), (4, 5, 3)])
+@pytest.mark.parametrize("shape", [(4, 6), (4,), (4, 3, 5)])
 def test_a_wrong_shape_is_refused_with_both_shapes_named(shape):
-    with pytest.raises(ValueError, match=r"expected \(N, 5\).*got"):
+    with pytest.raises(ValueError, match=r"expected \(N, 5, ...\), got"):
         BatchNorm(5)(torch.zeros(shape))
 
 
@@ -204,3 +208,154 @@ def test_population_statistics_are_algorithm_2(make):
     assert model.training and model[1].training and model[1].momentum == 0.1
     with pytest.raises(ValueError, match="at least one"):
         population_statistics(model, [])
+
+
+def test_population_statistics_take_the_batches_of_a_loader_and_weigh_the_last_one_by_its_size():
+    x = torch.arange(23.0)[:, None].repeat(1, 3)
+    model = nn.Sequential(BatchNorm(3))
+    population_statistics(model, DataLoader(TensorDataset(x, x), 10))
+    parts = x.split(10)
+    torch.testing.assert_close(model[0].running_mean, x.mean(0))
+    expected = sum(len(part) * part.var(0) for part in parts) / 23
+    torch.testing.assert_close(model[0].running_var, expected)
+    assert model[0].num_batches_tracked == 3
+    with pytest.raises(TypeError, match=r"a tensor or \(x, y\), got dict"):
+        population_statistics(model, [{"x": x}])
+    torch.testing.assert_close(model[0].running_var, expected)
+
+
+def test_population_statistics_count_every_use_of_a_shared_layer():
+    layer = BatchNorm(3)
+    x = torch.randn(20, 3) + 5
+    population_statistics(nn.Sequential(layer, nn.Tanh(), layer), [x])
+    inside = torch.tanh((x - x.mean(0)) / (x.var(0, correction=0) + layer.eps).sqrt())
+    torch.testing.assert_close(layer.running_mean, (x.mean(0) + inside.mean(0)) / 2)
+
+
+def test_population_statistics_of_batch_renormalization_are_those_of_the_net_as_it_was():
+    first, second = BatchRenorm(4, 1e-5, 0.1, float("inf"), float("inf")), BatchNorm(4)
+    model = nn.Sequential(first, nn.ReLU(), second)
+    first.running_mean.fill_(2)
+    first.running_var.fill_(9)
+    x = torch.randn(50, 4)
+    population_statistics(model, [x])
+    torch.testing.assert_close(first.running_mean, x.mean(0))
+    between = torch.relu((x - 2) / (9 + first.eps) ** 0.5)
+    torch.testing.assert_close(second.running_mean, between.mean(0))
+
+
+def test_a_state_dict_from_before_batches_were_counted_is_loaded():
+    old = nn.BatchNorm1d(5).state_dict()
+    del old["num_batches_tracked"]
+    old._metadata[""]["version"] = 1
+    layer = BatchNorm(5)
+    layer.load_state_dict(old)
+    assert layer.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (2, 5, 3, 2, 2)])
+def test_any_number_of_places_shares_a_feature_s_statistics(shape):
+    theirs = nn.BatchNorm1d(5) if len(shape) == 3 else nn.BatchNorm3d(5)
+    ours, x = BatchNorm(5), torch.randn(shape)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+@pytest.mark.parametrize("settings", [{"track_running_stats": False}, {"bias": False}, {"affine": False}])
+def test_what_torch_can_leave_out_can_be_left_out(settings):
+    ours, theirs, x = BatchNorm(5, **settings), nn.BatchNorm1d(5, **settings), torch.randn(8, 5)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mode in (True, False):
+        torch.testing.assert_close(ours.train(mode)(x), theirs.train(mode)(x))
+
+
+def test_forward_mode_agrees_with_finite_differences_and_with_second_derivatives_in_reverse():
+    layer, h = BatchNorm(5).double(), 1e-6
+    x, v = (torch.randn(8, 5, dtype=torch.float64) for _ in range(2))
+    nn.init.uniform_(layer.weight)
+    _, tangent = jvp(layer, (x,), (v,))
+    torch.testing.assert_close(tangent, (layer(x + h * v) - layer(x - h * v)) / (2 * h), rtol=1e-7, atol=1e-7)
+
+    def cubes(x):
+        return layer(x).pow(3).sum()
+
+    torch.testing.assert_close(hessian(cubes)(x), torch.autograd.functional.hessian(cubes, x))
+    torch.testing.assert_close(jacfwd(jacfwd(cubes))(x), torch.autograd.functional.hessian(cubes, x))
+
+
+def test_third_derivatives_are_right():
+    x = torch.randn(4, 1, dtype=torch.float64, requires_grad=True)
+
+    def y(x):
+        return BatchNormTransform.apply(
+            x, *(torch.tensor([v], dtype=torch.float64) for v in (1.5, 0.2)), 1e-5
+        )[0]
+
+    def slope(x):
+        return torch.autograd.grad(y(x).pow(2).mul(torch.arange(4.0)[:, None]).sum(), x, create_graph=True)[0]
+
+    assert torch.autograd.gradgradcheck(slope, (x,))
+
+
+def test_torch_s_own_tools_know_the_layer():
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(BatchNorm(5)))
+    assert isinstance(synced[0], nn.SyncBatchNorm)
+    model = nn.Sequential(BatchNorm(5))
+    x = torch.randn(8, 5) + 7
+    update_bn([x], model)
+    torch.testing.assert_close(model[0].running_mean, x.mean(0))
+    conv, layer, image = nn.Conv2d(3, 5, 3), BatchNorm(5), torch.randn(2, 3, 6, 6)
+    layer(conv(image))
+    torch.testing.assert_close(
+        fuse_conv_bn_eval(conv.eval(), layer.eval())(image), layer(conv(image)), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_layer_can_be_exported(training):
+    model = nn.Sequential(nn.Linear(5, 5), BatchNorm(5)).train(training)
+    x = torch.randn(8, 5)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x))
+
+
+def test_statistics_stay_in_float32_when_a_layer_is_made_half():
+    layer, x = BatchNorm(3, momentum=1.0).half(), 1000 * torch.randn(64, 3)
+    assert layer.weight.dtype == torch.float16 and layer(x.half()).dtype == torch.float16
+    torch.testing.assert_close(layer.running_var, x.var(0), rtol=1e-2, atol=0)
+    assert (layer.eval()(x.half()).std(0) > 0.9).all()
+    layer.running_mean.fill_(1 / 3)
+    assert layer.half().running_mean.tolist() == layer.float().running_mean.tolist()
+    assert BatchNorm(3, dtype=torch.bfloat16).running_var.dtype == torch.float32
+    assert BatchNorm(3).double().running_var.dtype == torch.float64
+
+
+def test_the_folded_map_keeps_its_digits_far_from_zero():
+    layer = BatchNorm(1).eval()
+    layer.running_mean.fill_(1e6)
+    layer.running_var.fill_(1e-4)
+    x = torch.tensor([1e6, 1e6 + 0.0625, 1e6 + 0.125])
+    scale, shift = layer.fold()
+    torch.testing.assert_close((scale * x + shift).float(), layer(x[:, None]).flatten())
+    with pytest.raises(ValueError, match="without running statistics"):
+        BatchNorm(1, track_running_stats=False).fold()
+
+
+def test_an_offset_of_a_million_costs_no_digits_where_torch_loses_five():
+    x = torch.randn(4096, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    x = (x + 1e6).float()
+    truth = nn.BatchNorm1d(1).double()(x.double())
+
+    def error(layer):
+        return (layer(x).double() - truth).abs().max().item()
+
+    assert error(BatchNorm(1)) < 1e-5 < error(nn.BatchNorm1d(1))
+
+
+def test_evaluating_before_training_does_not_spoil_the_backward_pass():
+    layer, other = BatchNorm(5), BatchNorm(5)
+    x = torch.randn(8, 5)
+    layer.eval()(x)
+    for each in (layer.train(), other):
+        (each(x) * x).sum().backward()
+    assert torch.equal(layer.weight.grad, other.weight.grad)

@@ -12,9 +12,11 @@ import torch
 from pictures import WNIDS, data_config, loaded, picture, tiny_files, two_classes, write_folder, write_zip
 from PIL import Image
 
-from bnrepro.data import listing
+from bnrepro.config import Config, EvalConfig, InceptionConfig
+from bnrepro.data import listing, load
 from bnrepro.data.dataset import DataError
 from bnrepro.data.shapes import KINDS, PER_CLASS
+from bnrepro.runs.run import data_of
 
 
 @pytest.fixture
@@ -184,6 +186,25 @@ def test_more_classes_than_there_are_and_a_truncated_archive_are_refused(tmp_pat
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"tiny-imagenet-200.zip is not a whole zip archive"):
         loaded(settings("tiny_imagenet"))
+
+
+def test_a_folder_without_val_is_measured_on_the_holdout_it_is_given(tmp_path, settings):
+    files = {name: content for name, content in two_classes().items() if not name.startswith("val")}
+    write_folder(tmp_path / "data", files)
+    with pytest.raises(
+        DataError, match=r"no folder .*val; .* or data.holdout to measure on so many training"
+    ):
+        loaded(settings("imagefolder"))
+    for how in ("cache", "stream"):
+        data = load(settings("imagefolder", holdout=1, batch_size=2, decode=how, size=16))
+        assert (data.examples, len(data.eval_labels), data.split, data.test_labels) == (3, 1, "val", None)
+    cfg = Config(
+        data=settings("imagefolder", holdout=1, batch_size=2, size=32),
+        model=InceptionConfig(),
+        eval=EvalConfig(test=True),
+    )
+    with pytest.raises(DataError, match=r"eval.test=true: imagefolder has no val/ folder here"):
+        data_of(cfg)
 
 
 @pytest.mark.parametrize(

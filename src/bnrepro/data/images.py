@@ -48,7 +48,7 @@ def load_images(cfg: DataConfig) -> Images:
     kept = torch.ones(len(labels), dtype=torch.bool)
     kept[skipped] = False
     train_labels, val_labels = labels[:cut][kept[:cut]], labels[cut:][kept[cut:]]
-    for part in (train_labels, val_labels):
+    for part in (train_labels, val_labels) if found.val else (train_labels,):
         if lost := sorted(set(range(len(found.classes))) - set(part.tolist())):
             raise DataError(f"data.corrupt=skip: no image of class {found.classes[lost[0]]} can be decoded")
     cut = len(train_labels)

@@ -116,7 +116,7 @@ def imagenette(cfg: DataConfig) -> Listing:
 def imagefolder(cfg: DataConfig) -> Listing:
     """<root>/train/<class>/ and <root>/val/<class>/; classes.txt or wnids.txt may name the classes.
 
-    Raises DataError.
+    Without val/ only training images, of which data.holdout sets some aside. Raises DataError.
     """
     root = Path(cfg.root)
     lists = [root / name for name in ("classes.txt", "wnids.txt") if (root / name).is_file()]
@@ -128,15 +128,16 @@ def imagefolder(cfg: DataConfig) -> Listing:
 
 
 def _tree(cfg: DataConfig, root: Path, classes: list[str]) -> Listing:
-    parts = [root / "train", root / "val"]
-    for part in parts:
-        if not part.is_dir():
-            raise DataError(f"data={cfg.name}: no folder {part}; set data.root or BNREPRO_DATA")
+    parts = [part for part in (root / "train", root / "val") if part.is_dir()]
+    for name in ("train", "val"):
+        if root / name not in parts and (name == "train" or not cfg.holdout):
+            less = "" if name == "train" else ", or data.holdout to measure on so many training images"
+            raise DataError(f"data={cfg.name}: no folder {root / name}; set data.root or BNREPRO_DATA{less}")
     entries = (entry for part in parts for entry in os.scandir(part))
     classes = classes or sorted({e.name for e in entries if e.is_dir() and e.name[0] != "."})
     chosen = _chosen(cfg, classes, str(root))
-    train, val = ({name: _images(part / name) for name in chosen} for part in parts)
-    return _listing(train, val, chosen, str(root))
+    train, *val = ({name: _images(part / name) for name in chosen} for part in parts)
+    return _listing(train, val[0] if val else None, chosen, str(root))
 
 
 def _images(folder: Path) -> list[Source]:
@@ -168,15 +169,18 @@ def _chosen(cfg: DataConfig, classes: list[str], where: str) -> list[str]:
 
 
 def _listing(
-    train: dict[str, list[Source]], val: dict[str, list[Source]], classes: list[str], where: str
+    train: dict[str, list[Source]], val: dict[str, list[Source]] | None, classes: list[str], where: str
 ) -> Listing:
+    """`val` None: there are none."""
     for part, found in (("train", train), ("val", val)):
+        if found is None:
+            continue
         if lacking := [name for name in classes if not found.get(name)]:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             raise DataError(f"{where}: no {part} images of class {lacking[0]}{more}")
     numbered = list(enumerate(classes))
     return Listing(
         [(source, i) for i, name in numbered for source in train[name]],
-        [(source, i) for i, name in numbered for source in val[name]],
+        [(source, i) for i, name in numbered for source in (val or {}).get(name, [])],
         classes,
     )

@@ -76,7 +76,8 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
         order = torch.randperm(len(data.labels), generator=generator("holdout", cfg.name))
         val = order[: cfg.holdout]
         held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
-        held |= {"test_images": data.eval_images, "test_labels": data.eval_labels}
+        if len(data.eval_labels):
+            held |= {"test_images": data.eval_images, "test_labels": data.eval_labels}
         data = replace(_training(data, order[cfg.holdout :]), **held)
     if cfg.examples:
         if cfg.examples > len(data.labels):

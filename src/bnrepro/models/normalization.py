@@ -7,7 +7,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from bnrepro.config import InceptionConfig, MLPConfig, ModelConfig
-from bnrepro.norm import BatchNorm, BatchNormTransform, moments, over_batch, per_feature, widen
+from bnrepro.norm import BatchNorm, moments, over_batch, per_feature, transform, widen
 
 GROUPS = 10  # at most: of 10 units each at the default width
 
@@ -35,7 +35,7 @@ class BatchRenorm(BatchNorm):
         r = (torch.sqrt(var + self.eps) * inv_sigma).clamp(1 / self.r_max, self.r_max)
         d = ((mu - self.running_mean) * inv_sigma).clamp(-self.d_max, self.d_max)
         gamma, beta = self.gamma_beta()
-        y, mu, var = BatchNormTransform.apply(x, gamma * r, beta + gamma * d, self.eps)
+        y, mu, var = transform(x, gamma * r, beta + gamma * d, self.eps)
         self._track(mu, var * (m / (m - 1)))
         return y
 
@@ -91,7 +91,7 @@ class GhostBatchNorm(BatchNorm):
         # a group's statistics are those of features of its own: (groups * size, C) -> (size, groups * C)
         apart = x.view(groups, size, -1).transpose(0, 1).reshape(size, -1)
         gamma, beta = (v.repeat(groups) for v in self.gamma_beta())
-        y, mu, var = BatchNormTransform.apply(apart, gamma, beta, self.eps)
+        y, mu, var = transform(apart, gamma, beta, self.eps)
         self._track(mu.view(groups, -1).mean(0), var.view(groups, -1).mean(0) * (size / (size - 1)))
         return y.view(size, groups, -1).transpose(0, 1).reshape(x.shape)
 
@@ -108,7 +108,9 @@ def normalization(cfg: ModelConfig, features: int, spatial: bool = False) -> nn.
         case "bn" if cfg.sync:
             return SyncBatchNorm(features, eps, momentum, cfg.affine)
         case "bn":
-            return BatchNorm(features, eps, momentum, cfg.affine)
+            layer = BatchNorm(features, eps, momentum, cfg.affine)
+            layer.torch_class = nn.BatchNorm2d if spatial else nn.BatchNorm1d
+            return layer
         case "torch":
             torchs = nn.BatchNorm2d if spatial else nn.BatchNorm1d
             return torchs(features, eps, momentum)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,9 +19,7 @@ from bnrepro.config.address import address, identity, packable
 from bnrepro.config.refusal import one_line
 from bnrepro.config.size import check_memory
 from bnrepro.data import DataError, Dataset, load
-from bnrepro.measure.evaluate import with_population_statistics
 from bnrepro.measure.evaluators import Measurer, Measures
-from bnrepro.models import build
 from bnrepro.progress import Progress
 from bnrepro.runs.folder import Damaged, RunBusy, RunFolder, Table, Tally
 from bnrepro.runs.provenance import provenance
@@ -33,7 +31,6 @@ from bnrepro.training.engines.data_parallel import (
     share_plan,
     world_size,
 )
-from bnrepro.training.engines.eager import Eager
 from bnrepro.training.loop import fit
 from bnrepro.training.state import Replica, State
 
@@ -152,7 +149,7 @@ def run_together(cfgs: list[Config], progress: Progress, leave_busy: bool = Fals
     if shared:
         init_process_group(device)
         if not is_main():
-            follow_plans(cfgs, load(cfgs[0].data, cfgs[0].model), device)
+            follow_plans(cfgs, data_of(cfgs[0]), device)
             return ["skipped"] * len(cfgs)
     todo: list[Config] = []
     busy: list[Config] = []
@@ -163,7 +160,7 @@ def run_together(cfgs: list[Config], progress: Progress, leave_busy: bool = Fals
                 folder = RunFolder.of(cfg)
                 if folder.state(cfg.seeds) != "finished":
                     check_memory(cfg)
-                    data = data or load(cfg.data, cfg.model).to(device)
+                    data = data or data_of(cfg).to(device)
                     refuse_old(cfg)
                     folder.make()
                     try:
@@ -247,7 +244,7 @@ def resumable(cfg: Config) -> dict[str, Any]:
     if not folder.checkpoint.exists():
         folder.tallies({})  # a table that cannot be read cannot be written to
         return {"version": VERSION, "seeds": {}, "wall_s": 0.0}
-    found = _read(folder)
+    found = read_checkpoint(folder)
     if found["run"] != address(cfg):
         raise ConfigError(f"{folder.checkpoint} is of another run, {found['run']}; delete it to train anew")
     here = folder.tallies({seed: saved["step"] for seed, saved in found["seeds"].items()})
@@ -260,7 +257,8 @@ def resumable(cfg: Config) -> dict[str, Any]:
     return found
 
 
-def _read(folder: RunFolder) -> dict[str, Any]:
+def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
+    """What checkpoint.pt holds. Raises Damaged if it cannot be read, ConfigError if it is of another version."""
     path = folder.checkpoint
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -283,19 +281,6 @@ def mend(cfg: Config) -> None:
         kept = " and ".join(folder.set_aside())
         folder.write_status("damaged", [], folder.status().get("provenance", {}))
         print(f"{damage}; kept as {kept}, and the run starts over", file=sys.stderr)
-
-
-def trained(folder: RunFolder, cfg: Config, data: Dataset) -> torch.nn.Module:
-    """The net of a run's first seed where it stands, in evaluation mode, with population statistics."""
-    state = State([Replica(cfg, cfg.seeds[0])], data)
-    state.restore(0, _read(folder)["seeds"][cfg.seeds[0]])
-    share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
-    with closing(Eager(state, data)) as engine:
-        state = with_population_statistics(engine, state, data, share)
-    model = build(replace(cfg.model, sync=False), data.shape, data.classes)
-    params, buffers, _ = state.row(0)
-    model.load_state_dict(params | buffers)
-    return model.eval()
 
 
 def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
@@ -330,6 +315,16 @@ def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
             raise
 
 
+def data_of(cfg: Config) -> Dataset:
+    """The data of a run, with all the splits that it asks for. Raises DataError."""
+    data = load(cfg.data, cfg.model)
+    if cfg.eval.test and data.test_labels is None:
+        raise DataError(
+            f"eval.test=true: {cfg.data.name} has no val/ folder here, whose images are the test set"
+        )
+    return data
+
+
 def check(cfg: Config) -> None:
     """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST)."""
     _check_machine()
@@ -337,7 +332,7 @@ def check(cfg: Config) -> None:
     if folder.state(cfg.seeds) != "finished":
         device_of(cfg)
         check_memory(cfg)
-        load(cfg.data, cfg.model)
+        data_of(cfg)
         refuse_old(cfg)
         folder.check_writable()
 

@@ -1,0 +1,37 @@
+"""load: the network of a finished run is the one that its table speaks of."""
+
+import pytest
+import torch
+
+import bnrepro
+from bnrepro.config import ConfigError
+from bnrepro.data import load as load_data
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import run
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_loaded_network_has_the_accuracy_and_the_loss_of_the_table(config, quiet, seed):
+    cfg = config("variant=bn", "eval.probe=false", "seeds=2")
+    run(cfg, quiet)
+    folder = RunFolder.of(cfg)
+    net, data = bnrepro.load(folder.path, seed), load_data(cfg.data)
+    assert not net.training
+    with torch.no_grad():
+        logits, taps = net(data.inputs(data.eval_images))
+    assert list(taps) == ["hidden1", "hidden2", "hidden3"]
+    loss = torch.nn.functional.cross_entropy(logits, data.eval_labels).item()
+    accuracy = (logits.argmax(1) == data.eval_labels).double().mean().item()
+    last = {row.name: row.value for row in folder.rows() if row.seed == (seed or 0)}
+    assert accuracy == pytest.approx(last["test/accuracy"]) and loss == pytest.approx(
+        last["test/loss"], rel=1e-5
+    )
+
+
+def test_a_folder_without_a_network_and_a_seed_that_was_not_trained_are_refused(config, quiet, tmp_path):
+    with pytest.raises(ConfigError, match=r"config.yaml is not there"):
+        bnrepro.load(tmp_path)
+    cfg = config("variant=bn", "eval.probe=false", "seeds=2")
+    run(cfg, quiet)
+    with pytest.raises(ConfigError, match=r"no seed 7; it has 0, 1"):
+        bnrepro.load(str(RunFolder.of(cfg)), seed=7)
