@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,9 +17,10 @@ from rich.table import Table
 
 from bnrepro.config import REFERENCE_BATCH, Config, MLPConfig
 from bnrepro.config.checks import check
-from bnrepro.config.commandline import arguments
+from bnrepro.config.commandline import arguments, without_format
 from bnrepro.config.compose import CONF, jobs, single, typed, understood
 from bnrepro.config.refusal import one_line
+from bnrepro.config.schema import flat
 from bnrepro.machine import Stopped, WorkerLost, answer_signals
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
@@ -100,27 +102,39 @@ def state_of(cfg: Config) -> str:
     return RunFolder.of(cfg).state(cfg.seeds)
 
 
-def closing_table(configs: list[Config], before: list[str]) -> bool:
-    """Print every job's state; True if all are finished."""
-    table = Table("variant", "lr", "init std", "batch", "state", "folder")
-    states = [state_of(cfg) for cfg in configs]
+def closing(configs: list[Config], before: list[str], how: str, out: TextIO) -> bool:
+    """Say what every run came to and where its folder is; True if all are finished."""
+    from bnrepro.analysis import summary  # pandas: not needed before the end
+
+    lines, states = [], [state_of(cfg) for cfg in configs]
     for cfg, state, old in zip(configs, states, before, strict=True):
         word = "skipped (finished before)" if state == old == "finished" else state
-        spread = f"{cfg.model.init_std:g}" if isinstance(cfg.model, MLPConfig) else ""
-        row = (cfg.variant, f"{cfg.optim.lr:g}", spread, str(cfg.data.batch_size))
-        table.add_row(*row, word, str(RunFolder.of(cfg)))
+        lines.append(summary.line(RunFolder.of(cfg), flat(cfg.resolved()), word))
+    if how != "table":
+        print(summary.rendered(lines, how), file=out)
+        return all(state == "finished" for state in states)
+    headings, cells = summary.columns(lines)
+    table = Table(*headings)
+    for row in cells:
+        table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for place in dict.fromkeys(str(RunFolder.of(cfg).path.parent) for cfg in configs):
+        print(f"results: {place if len(configs) > 1 else RunFolder.of(configs[0])}")
     return all(state == "finished" for state in states)
 
 
 def main() -> int:
     failures.clear()
+    out = sys.stdout
     try:
         if world_size() > 1:
             sys.argv.append(f"train.processes={world_size()}")
             if not is_main():
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115, the main process speaks and judges for all
-        flags, overrides = arguments(sys.argv[1:])
+        flags, how = without_format(arguments(sys.argv[1:])[0])
+        overrides = arguments(sys.argv[1:])[1]
+        if how != "table":
+            sys.stdout = sys.stderr  # the closing table has the other for itself
         multirun = "-m" in flags or "--multirun" in flags
         given = understood(overrides)
         launched = any(axis.key == "hydra/launcher" for axis in given)  # joblib, submitit: one job a process
@@ -139,11 +153,11 @@ def main() -> int:
         try:
             sweep(configs) if multirun and not launched else train()
         finally:
-            finished = closing_table(configs, before) if multirun and is_main() else not failures
+            finished = not failures
+            if is_main() and (multirun or finished):
+                finished &= closing(configs, before, how, out) or not multirun
         if failures and not multirun:
             raise failures[0]
-        if not multirun:
-            print(f"results: {RunFolder.of(configs[0])}")
         return 0 if finished else 1
     except KeyboardInterrupt as stop:
         print(
@@ -160,6 +174,8 @@ def main() -> int:
     except Exception as error:
         traceback.print_exception(error)
         return 1
+    finally:
+        sys.stdout = out
 
 
 def leave(status: int) -> None:

@@ -1,7 +1,6 @@
 """Signals, full disks, killed workers: the run says so in one line and can be resumed to the same bytes."""
 
 import errno
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,10 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnrepro.machine import SIGNALS, WorkerLost
+from bnrepro.machine import SIGNALS
 from bnrepro.runs.folder import RunFolder, Table
 from bnrepro.runs.run import jobs_of, run
 
+LONG = (
+    *("variant=bn", "train.steps=1500", "eval.every=100", "eval.early=false", "eval.probe=false"),
+    "train.checkpoint_seconds=1000",
+)
 TRAIN = (sys.executable, str(Path(__file__).parents[2] / "scripts" / "train.py"))
 
 
@@ -40,17 +43,24 @@ def as_from_a_terminal():
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_leaves_a_checkpoint_and_the_state_interrupted(name, config, quiet, small, whole):
-    settings = ["variant=bn", "train.steps=1500", "eval.every=100", "eval.early=false", "eval.probe=false"]
-    settings += ["train.checkpoint_seconds=1000", f"train.engine={'eager' if name == 'SIGHUP' else 'xla'}"]
-    cfg = config(*settings)
-    folder = RunFolder.of(cfg)
-    command = [*TRAIN, *small, *settings, f"output={cfg.output}"]
-    quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+def started(cfg, settings):
+    """(folder, process) of a run that has written its first rows."""
+    folder, quietly = (
+        RunFolder.of(cfg),
+        {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True},
+    )
+    command = [*TRAIN, *settings, f"output={cfg.output}"]
     process = subprocess.Popen(command, preexec_fn=as_from_a_terminal, **quietly)
     while process.poll() is None and not (folder.table.exists() and len(folder.table.read_bytes()) > 500):
         pass
+    return folder, process
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_leaves_a_checkpoint_and_the_state_interrupted(name, config, quiet, small, whole):
+    settings = [*LONG, f"train.engine={'eager' if name == 'SIGHUP' else 'xla'}"]
+    cfg = config(*settings)
+    folder, process = started(cfg, [*small, *settings])
     process.send_signal(getattr(signal, name))
     said = process.communicate()[1]
     assert process.returncode == 128 + getattr(signal, name)
@@ -110,15 +120,14 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_does_not_end_the
     assert jobs_of(replace(cfg, seeds=[0, 1])) == []
 
 
-def test_a_worker_that_is_killed_ends_the_run_in_one_line_and_it_resumes(config, quiet, forks, whole):
-    cfg = config("variant=bn", "train.workers=2", "eval.probe=false")
-
-    def kill_a_worker(done, remark):
-        if done == 20:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-
-    with pytest.raises(WorkerLost, match="the same command resumes"):
-        run(cfg, kill_a_worker)
-    assert RunFolder.of(cfg).state(cfg.seeds) == "failed"
+def test_a_worker_that_is_killed_ends_the_run_in_one_line_and_it_resumes(config, quiet, small, whole):
+    cfg = config(*LONG, "train.engine=eager")
+    folder, process = started(cfg, [*small, *LONG, "train.engine=eager", "train.workers=2"])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    said = process.communicate()[1]
+    assert process.returncode == 1
+    assert said.startswith("error: a worker process was killed") and "the same command" in said
+    assert said.count("\n") == 1 and folder.state(cfg.seeds) == "failed"
     assert run(cfg, quiet) == "finished"
-    assert RunFolder.of(cfg).table.read_bytes() == whole(cfg)
+    assert folder.table.read_bytes() == whole(cfg)

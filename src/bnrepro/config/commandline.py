@@ -28,8 +28,10 @@ FLAGS = (
     "--resolve",
     "--info",
     "-i",
+    "--format",
 )
-WITH_A_WORD = ("--cfg", "-c", "--info", "-i")
+WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--format")
+FORMATS = ("table", "csv", "json")  # of what is printed at the end
 OWN = re.compile(r"hydra/launcher|hydra\.launcher(\.[a-z]\w*)+|hydra\.verbose")  # what of Hydra's may be set
 OTHERS = {
     "hydra/sweeper": "the sweep is Hydra's basic one",
@@ -64,8 +66,21 @@ def arguments(given: list[str]) -> tuple[list[str], list[str]]:
         check(name in FLAGS, f"{word}: no such option{hint}")
         flags.append(word)
         if name in WITH_A_WORD and "=" not in word:
-            flags += [next(words, "all")]
+            flags += [next(words, "all" if name != "--format" else "")]
     return flags, settings
+
+
+def without_format(flags: list[str]) -> tuple[list[str], str]:
+    """The flags that are Hydra's, and which of FORMATS is asked for. Raises ConfigError."""
+    words = iter(flags)
+    kept, how = [], "table"
+    for word in words:
+        if word.partition("=")[0] == "--format":
+            how = word.partition("=")[2] or next(words)
+            check(how in FORMATS, f"--format {how}: one of {', '.join(FORMATS)}")
+        else:
+            kept.append(word)
+    return kept, how
 
 
 def axes(given: Iterable[str], loader: Any) -> list[Axis]:
