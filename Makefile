@@ -17,7 +17,7 @@ GIVEN := $(subst \$(SPACE),_,$(MAKEOVERRIDES))
 UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
 $(if $(UNUSED),$(error $(firstword $(UNUSED)): not used; settings go into ARGS, as in: make figure1 ARGS="train.steps=10000"))
 
-.PHONY: help figure1 study figures scorecard test chaos lint benchmark clean
+.PHONY: help figure1 study figures scorecard site test chaos lint benchmark clean
 
 help:  ## this list
 	@echo "Batch Normalization, reproduced. Commands:"
@@ -35,6 +35,9 @@ figures: $(ENV)  ## figures, tables and notebooks from results/, without trainin
 
 scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py
+
+site: $(ENV)  ## the study as a site that opens from the disk: build/site/html/index.html (15 seconds)
+	@OMP_NUM_THREADS=1 $(PY) scripts/site.py
 
 # One thread per process: two processes with two threads each on two cores are many times slower.
 test: $(ENV)  ## the whole test suite (7 minutes)

@@ -20,10 +20,10 @@ ENGINES = ("auto", "xla", "eager", "cuda")
 
 @dataclass
 class DataConfig:
-    name: str = "mnist5k"
-    root: str = "data"
+    name: str = "mnist5k"  # which data: set by data=
+    root: str = "data"  # folder of the files (or BNREPRO_DATA)
     cache: str = ""  # folder of decoded images; "": BNREPRO_CACHE, or ~/.cache/bnrepro
-    batch_size: int = 60
+    batch_size: int = 60  # examples in a mini-batch
     num_classes: int = 0  # of colour images: the first N of the class list; 0: all
     size: int = 0  # height and width that colour images are brought to; 0: as they are (all must be alike)
     corrupt: str = "refuse"  # an image that cannot be decoded: refuse to train, or skip it with a warning
@@ -60,14 +60,16 @@ class ModelConfig:
     """What both networks have. `MLPConfig` and `InceptionConfig` add what only one of them has."""
 
     name: str = "???"
-    activation: str = "sigmoid"
+    activation: str = "sigmoid"  # the nonlinearity after every layer but the last
     norm: str = "none"  # bn: from scratch; torch: nn.BatchNorm1d; the others: models/normalization.py
     placement: str = "before"  # normalization before the nonlinearity, as in the paper, or after it
     affine: bool = True  # BN's gamma and beta
     bias: str = "auto"  # of the hidden layers; auto: unless BN's beta takes its place (section 3.2)
-    dropout: float = 0.0
-    eps: float = 1e-5
-    bn_momentum: float = 0.1
+    dropout: float = (
+        0.0  # share of activations dropped: after each hidden layer (mlp), before the classifier (inception)
+    )
+    eps: float = 1e-5  # added to the variance under the root; the paper states none
+    bn_momentum: float = 0.1  # weight of a new mini-batch in the moving averages
     sync: bool = False  # BN statistics over the mini-batches of all torchrun processes
 
     def __post_init__(self) -> None:
@@ -87,12 +89,12 @@ class MLPConfig(ModelConfig):
     """model=mlp, the net of section 4.1."""
 
     name: str = "mlp"
-    width: int = 100
-    depth: int = 3
+    width: int = 100  # units in a hidden layer
+    depth: int = 3  # hidden layers
     init_std: float = 0.1  # the paper: "small random Gaussian values"
     ghost_size: int = 16  # norm=ghost: examples that share one statistic
     r_max: float = 3.0  # norm=renorm: limits of its two corrections; .inf: no limit
-    d_max: float = 5.0
+    d_max: float = 5.0  # norm=renorm: limit of the shift
     noise: float = 0.0  # injected after BN, as in Santurkar et al. 2018; sizes in models/mlp.py
 
     def __post_init__(self) -> None:
@@ -131,14 +133,13 @@ class InceptionConfig(ModelConfig):
 
 @dataclass
 class OptimConfig:
-    lr: float = 0.1
+    lr: float = 0.1  # learning rate
     lr_scale: float = 1.0  # multiplies lr, as the paper's "x5" and "x30"
     batch_rule: str = "constant"  # linear: the rate is lr * batch_size / 60
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    # exponential: lr * decay^(step / decay_steps); step: lr * decay^floor(step / decay_steps)
-    decay: float = 0.1
+    momentum: float = 0.0  # of the velocity, as in torch.optim.SGD
+    weight_decay: float = 0.0  # L2, added to the gradient
+    schedule: str = "constant"  # exponential: lr * decay^(step / decay_steps); step: the power rounded down
+    decay: float = 0.1  # what a schedule multiplies the rate by in decay_steps
     decay_steps: int = 10_000  # 0: all steps of the run
 
     def __post_init__(self) -> None:
@@ -154,14 +155,14 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    steps: int = 50_000
+    steps: int = 50_000  # mini-batches to train on
     examples: int = 0  # instead of steps: examples to see, repeats counted; steps = examples / batch_size
-    device: str = "auto"
+    device: str = "auto"  # auto: a GPU where there is one
     engine: str = "auto"  # what steps the nets: xla (flat nets on a CPU), eager (anything), cuda (a GPU)
     autocast: str = "off"  # bf16: forward and backward in bfloat16, parameters in float32
     processes: int = 1  # that share each mini-batch; torchrun sets it
     workers: int = 0  # cores to use on a CPU; 0: all
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: float = 10.0  # at least so long between two checkpoints
     memory: float = 0.0  # GiB that a run may take; 0: what is free. A run that would need more is refused
 
     def __post_init__(self) -> None:
@@ -178,14 +179,12 @@ class TrainConfig:
 
 @dataclass
 class EvalConfig:
-    every: int = 500
+    every: int = 500  # steps between evaluations
     points: int = 0  # instead of `every`: evaluations, equally spaced
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
-    units: bool = (
-        False  # the same of every unit: early, at the first ten evaluations, each tenth, and the last
-    )
+    units: bool = False  # probe every unit: early, at the first ten evaluations, each tenth, and the last
     train: bool = False  # also 10,000 training images, in evaluation mode
     test: bool = False  # with data.holdout, at the last step: also the test set
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
@@ -199,8 +198,8 @@ class EvalConfig:
 
 @dataclass
 class RecordConfig:
-    wandb: str = "off"
-    project: str = "bnrepro"
+    wandb: str = "off"  # mirror the run to W&B: offline into its folder, online to the server
+    project: str = "bnrepro"  # W&B's project
     histograms: bool = True  # of the probed layer's activations, to W&B
 
     def __post_init__(self) -> None:

@@ -37,11 +37,11 @@ PATHS = ("output", "data.root", "data.cache")  # they name this machine's folder
 
 @dataclass
 class Config:
-    experiment: str = "scratch"
-    variant: str = "baseline"
+    experiment: str = "scratch"  # folder of the runs; experiment= sets it with all that a figure needs
+    variant: str = "baseline"  # which net: set by variant=
     regime: str = "default"  # names a hyperparameter rule in tables, for example paper_like or tuned
     seeds: Any = 1  # a number of seeds (0, 1, ...), a list of them, or a range such as 10-39
-    output: str = "outputs"
+    output: str = "outputs"  # folder of all runs
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=MLPConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

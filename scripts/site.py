@@ -1,0 +1,242 @@
+"""Build the site: docs/, results/, notebooks and docstrings -> build/site/html, which opens from the disk.
+
+The pages are laid out as the repository is, so that links between them hold in both; what lies outside (code,
+configuration) is linked to a page that shows the file. Needs the extra `site`, and no network.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from bnrepro.analysis.site import pages
+
+ROOT = Path(__file__).resolve().parents[1]
+API = (
+    "norm",
+    "swap",
+    "runs.trained",
+    "runs.folder",
+    "training.loop",
+    "training.state",
+    "measure.metrics",
+    "config.parts",
+)
+MADE = {
+    "src/bnrepro/measure/metrics.py": "docs/metrics.md",
+    "src/bnrepro/config/parts.py": "docs/settings.md",
+}
+LINK = re.compile(r"(?<=\]\()([^)#\s]+)(#[^)\s]*)?(?=\))")
+SHOWN = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".toml": "toml",
+    ".cff": "yaml",
+    ".csv": "",
+    ".json": "json",
+    "": "",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="default: build/site")
+    args = parser.parse_args()
+    begun = time.perf_counter()
+    try:
+        laid_out = stage(args.out)
+        build(args.out)
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed; the site needs the extra site", file=sys.stderr)
+        return 2
+    print(f"{laid_out} pages in {time.perf_counter() - begun:.0f} s: {args.out / 'html' / 'index.html'}")
+    return 0
+
+
+def stage(out: Path) -> int:
+    """Write all sources of the site into out/docs; how many pages there are."""
+    shutil.rmtree(out, ignore_errors=True)
+    docs = out / "docs"
+    shutil.copytree(ROOT / "docs" / "site" / "assets", docs / "assets")
+    shutil.copytree(ROOT / "results" / "figures", docs / "results" / "figures")
+    for source in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/*.md"),
+    ]:
+        target = docs / ("index.md" if source.name == "README.md" else source.relative_to(ROOT))
+        put(target, source.read_text())
+    for source in [
+        ROOT / "results" / "README.md",
+        ROOT / "results" / "gpu_todo.md",
+        *ROOT.glob("results/tables/*.md"),
+    ]:
+        put(docs / source.relative_to(ROOT), source.read_text())
+    notebooks(docs / "notebooks")
+    questions = pages.study((ROOT / "docs" / "study.md").read_text(), ROOT / "results")
+    for page in questions:
+        put(docs / "docs" / f"study_{page.name}.md", page.text)
+    put(docs / "docs" / "settings.md", pages.settings())
+    put(docs / "docs" / "metrics.md", pages.metrics())
+    for module in API:
+        put(docs / "api" / f"{module}.md", f"# bnrepro.{module}\n\n::: bnrepro.{module}\n")
+    widgets(docs / "assets")
+    steps = docs / "docs" / "step_by_step.md"
+    steps.write_text(with_code(steps.read_text()))
+    config = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
+    handler = next(p["mkdocstrings"] for p in config["plugins"] if isinstance(p, dict))["handlers"]["python"]
+    handler["paths"] = [str(ROOT / "src")]
+    config["nav"] = navigation(questions)
+    linked(docs)
+    (out / "mkdocs.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return len(list(docs.rglob("*.md")))
+
+
+def build(out: Path) -> None:
+    from mkdocs.commands.build import build as made
+    from mkdocs.config import load_config
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")
+    made(load_config(str(out / "mkdocs.yml"), strict=True))
+    (out / "html" / "404.html").unlink()  # a server's, with paths that only hold there
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def notebooks(folder: Path) -> None:
+    """The executed notebooks as Markdown, pictures beside them."""
+    from nbconvert import MarkdownExporter
+
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        body, resources = MarkdownExporter().from_filename(str(path))
+        for name, data in resources["outputs"].items():
+            body = body.replace(f"({name})", f"({path.stem}_files/{name})")
+            (folder / f"{path.stem}_files").mkdir(parents=True, exist_ok=True)
+            (folder / f"{path.stem}_files" / name).write_bytes(data)
+        put(folder / f"{path.stem}.md", re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL))
+
+
+def widgets(assets: Path) -> None:
+    import vl_convert as vega
+
+    from bnrepro.analysis.site.widgets import FOR_CLASS, FROM_RESULTS
+
+    bundle = vega.javascript_bundle()  # pyright: ignore[reportCallIssue], its stub asks for what it does not need
+    (assets / "vega.js").write_text(bundle)
+    specs = {name: make(ROOT / "results").to_dict() for name, make in FROM_RESULTS.items()}
+    specs |= {name: make().to_dict() for name, make in FOR_CLASS.items()}
+    for spec in specs.values():
+        spec.pop("$schema", None)  # an address
+    (assets / "widgets.js").write_text(f"window.bnWidgets = {json.dumps(specs)};\n")
+
+
+def with_code(text: str) -> str:
+    """Each {{start of a line}} of a page becomes that line of norm.py. Raises ValueError if there is none."""
+    source = (ROOT / "src" / "bnrepro" / "norm.py").read_text().splitlines()
+
+    def shown(found: re.Match) -> str:
+        at = [i for i, line in enumerate(source, 1) if line.strip().startswith(found[1])]
+        if not at:
+            raise ValueError(f"docs/step_by_step.md: norm.py has no line {found[1]!r}")
+        return f'```python title="src/bnrepro/norm.py, line {at[0]}"\n{source[at[0] - 1].strip()}\n```'
+
+    return re.sub(r"\{\{(.+?)\}\}", shown, text)
+
+
+def linked(docs: Path) -> None:
+    """Links to files that are no pages: the file becomes one. Folders: their README, or a list."""
+    for page in list(docs.rglob("*.md")):
+        text = page.read_text()
+        base = (ROOT / page.relative_to(docs)).parent if page.name != "index.md" else ROOT
+
+        def target(found: re.Match, base: Path = base, page: Path = page) -> str:
+            link, anchor = found[1], found[2] or ""
+            if re.match(r"[a-z]+:", link) or link.startswith("/"):
+                return found[0]
+            here = (base / link).resolve()
+            if made := MADE.get(os.path.relpath(here, ROOT)):
+                return os.path.relpath(docs / made, page.parent)
+            if here == ROOT / "README.md":
+                return os.path.relpath(docs / "index.md", page.parent) + anchor
+            if not here.is_relative_to(ROOT) or (page.parent / link).is_file():
+                return found[0]
+            if here.suffix == ".ipynb":
+                return link.replace(".ipynb", ".md") + anchor
+            if here.is_file() and here.suffix in SHOWN:
+                shown = docs / "files" / f"{here.relative_to(ROOT)}.md"
+                put(
+                    shown,
+                    f"# {here.relative_to(ROOT)}\n\n````{SHOWN[here.suffix]}\n{here.read_text()}\n````\n",
+                )
+                return os.path.relpath(shown, page.parent)
+            if here.is_dir():
+                listing = docs / "files" / f"{here.relative_to(ROOT)}.folder.md"
+                readme = docs / here.relative_to(ROOT) / "README.md"
+                if readme.is_file():
+                    return os.path.relpath(readme, page.parent)
+                names = sorted(
+                    p.name + "/" * p.is_dir() for p in here.iterdir() if not p.name.startswith(("_", "."))
+                )
+                put(listing, f"# {here.relative_to(ROOT)}/\n\n" + "".join(f"- `{name}`\n" for name in names))
+                return os.path.relpath(listing, page.parent)
+            return found[0]
+
+        page.write_text(LINK.sub(target, text))
+
+
+def navigation(questions: list[pages.Page]) -> list:
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    return [
+        {"Home": "index.md"},
+        {
+            "The study": [
+                {"In one page": "docs/study.md"},
+                *({q.title: f"docs/study_{q.name}.md"} for q in questions),
+            ]
+        },
+        {"In class": [{"Batch Normalization, step by step": "docs/step_by_step.md"}]},
+        {
+            "How to": [
+                {"Train, sweep, collect": "docs/usage.md"},
+                {"Add a model, metric, data set, engine": "docs/architecture.md"},
+                {"Add an experiment": "CONTRIBUTING.md"},
+                {"The layer in your own net": "docs/layer.md"},
+                {"Weights & Biases": "docs/wandb.md"},
+            ]
+        },
+        {
+            "Reference": [
+                {"Settings": "docs/settings.md"},
+                {"Metrics": "docs/metrics.md"},
+                {"Files": "docs/formats.md"},
+                {"Results": "results/README.md"},
+                *({f"bnrepro.{module}": f"api/{module}.md"} for module in API),
+            ]
+        },
+        {
+            "About": [
+                {"Reproducibility summary": "docs/summary.md"},
+                {"What is promised": "docs/reliability.md"},
+                {"Speed": "docs/speed.md"},
+                {"Decisions": "docs/decisions.md"},
+                {"Changes": "CHANGELOG.md"},
+            ]
+        },
+        {"Notebooks": [f"notebooks/{name}.md" for name in names]},
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,353 @@
+"""Interactive figures as Vega-Lite charts, from results/ alone; small enough to lie in a page.
+
+Each function of `FROM_RESULTS` takes the folder of results, each of `FOR_CLASS` nothing. A width of `WIDE` or `HALF`
+means: as wide as the page, or half of it; the page's script puts the pixels in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.statistics import t_bounds
+
+WIDE, HALF, HEIGHT = 555, 222, 260
+ARMS = alt.Scale(domain=["without BN", "with BN"], range=["#d1605e", "#4c78a8"])
+NAMES = {"baseline": "without BN", "bn": "with BN"}
+
+
+def figure1(results: Path) -> alt.TopLevelMixin:
+    """Accuracy over steps in both regimes, 30 seeds, with the band one chooses."""
+    frame = tidy.load(results / "fig1_mnist.parquet")
+    rows = _bands(frame[frame["name"] == "test/accuracy"], ["regime"])
+    regime = _choice("regime", ["paper_like", "tuned"], "rates: ")
+    band = _choice("band", ["95% interval of the mean", "all seeds"], "band: ")
+    base = (
+        alt.Chart(rows[rows["step"] > 0])
+        .transform_filter(alt.datum["regime"] == regime)
+        .transform_calculate(
+            bottom=alt.expr.if_(band == "all seeds", alt.datum["lowest"], alt.datum["low"]),
+            top=alt.expr.if_(band == "all seeds", alt.datum["highest"], alt.datum["high"]),
+        )
+        .encode(x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps of 60 images"))
+    )
+    shade = base.mark_area(opacity=0.25).encode(
+        y=alt.Y("bottom:Q", title="test accuracy, %", scale=alt.Scale(domain=[80, 99], clamp=True)),
+        y2="top:Q",
+        color=_arm(),
+    )
+    line = base.mark_line(clip=True).encode(
+        y="mean:Q", color=_arm(), tooltip=["arm", "step", "mean", "low", "high"]
+    )
+    return (shade + line).add_params(regime, band).properties(width=WIDE, height=HEIGHT)
+
+
+def tolerance(results: Path) -> alt.TopLevelMixin:
+    """Accuracy over rate and initial spread after the steps of the slider; a click on a cell shows its curves."""
+    frame = tidy.load(results / "sensitivity_mnist.parquet")
+    keys = ["optim.lr", "model.init_std"]
+    rows = _bands(frame[frame["name"] == "val/accuracy"], keys)
+    rows = rows[(rows["step"] % 1000 == 0) | rows["step"].isin([1, 100, 250, 500])].round(1)
+    rows = rows.rename(columns={"optim.lr": "rate", "model.init_std": "std"})
+    steps = [int(step) for step in sorted(rows["step"].unique())]
+    rows["place"] = rows["step"].map({step: i for i, step in enumerate(steps)})
+    place = alt.param(
+        name="place",
+        value=len(steps) - 1,
+        bind=alt.binding_range(min=0, max=len(steps) - 1, step=1, name="time: "),
+    )
+    cell = alt.selection_point(
+        name="cell", fields=["rate", "std"], value=[{"rate": 0.1, "std": 0.1}], toggle=False, empty=False
+    )
+    shown = alt.Chart(rows)
+    boxes = shown.transform_filter(alt.datum["place"] == place).encode(
+        x=alt.X("std:O", title="initial std"), y=alt.Y("rate:O", sort="descending", title="learning rate")
+    )
+    colour = alt.Color("mean:Q", scale=alt.Scale(domain=[10, 98], scheme="cividis"), title="accuracy, %")
+    heat = (
+        boxes.mark_rect()
+        .encode(
+            color=colour,
+            stroke=alt.condition(cell, alt.value("#e00000"), alt.value(None)),
+            strokeWidth=alt.condition(cell, alt.value(3), alt.value(0)),
+            tooltip=["arm", "rate", "std", "step", "mean"],
+        )
+        .add_params(cell)
+    )
+    number = boxes.mark_text(fontSize=11).encode(
+        text=alt.Text("mean:Q", format=".0f"),
+        color=alt.condition("datum.mean > 60", alt.value("black"), alt.value("white")),
+    )
+    maps = alt.hconcat(
+        *(
+            (heat + number)
+            .transform_filter(alt.datum["arm"] == arm)
+            .properties(width=HALF, height=200, title=arm)
+            for arm in NAMES.values()
+        )
+    )
+    chosen = shown.transform_filter(cell).encode(x=alt.X("step:Q", title="training steps"))
+    accuracy = alt.Y("lowest:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
+    curves = chosen.mark_area(opacity=0.25).encode(
+        y=accuracy, y2="highest:Q", color=_arm()
+    ) + chosen.mark_line().encode(y="mean:Q", color=_arm())
+    after = alt.Title(alt.expr(f"'after ' + {steps}[place] + ' steps; a click on a cell shows its curves'"))
+    return (
+        alt.vconcat(maps, curves.properties(width=WIDE, height=180), title=after)
+        .add_params(place)
+        .resolve_scale(color="independent")
+    )
+
+
+def fans(results: Path) -> alt.TopLevelMixin:
+    """The input to one sigmoid of the last hidden layer: three percentiles over training, as in Figure 1b and c."""
+    frame = tidy.load(results / "fig1_mnist.parquet")
+    frame = frame[frame["seed"].isin(sorted(frame["seed"].unique())[:5])]
+    rows = _percentiles(frame, r"^probe/(?P<layer>hidden3)/typical/(?P<percentile>p\d+)$", ["regime", "seed"])
+    rows["arm"] = rows.pop("variant").map(NAMES)
+    seed = _choice("seed", [int(s) for s in sorted(rows["seed"].unique())], "seed: ")
+    regime = _choice("fan_regime", ["paper_like", "tuned"], "rates: ")
+    base = (
+        alt.Chart(rows)
+        .transform_filter(alt.datum["seed"] == seed)
+        .transform_filter(alt.datum["regime"] == regime)
+        .encode(
+            x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps"), color=_arm(legend=False)
+        )
+    )
+    fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title="input to one sigmoid"), y2="p85:Q")
+    return (
+        (fan + base.mark_line().encode(y="p50:Q"))
+        .properties(width=HALF, height=200)
+        .facet(column=alt.Column("arm:N", title=None, sort=list(NAMES.values())))
+        .add_params(seed, regime)
+    )
+
+
+def depth(results: Path) -> alt.TopLevelMixin:
+    """The input to one nonlinearity of each block of Inception: three percentiles over training, of the net chosen."""
+    frame = tidy.load(results / "fig2_imagenet.parquet")
+    rows = _percentiles(frame, r"^probe/(?P<layer>\w+)/typical/(?P<percentile>p\d+)$", [])
+    blocks = sorted(rows["layer"].unique(), key=lambda name: (not name.startswith("conv"), name))
+    net = _choice(
+        "net", sorted(rows["variant"].unique(), key=lambda v: (v.startswith("bn"), v)), "net: ", "bn_x5"
+    )
+    base = (
+        alt.Chart(rows)
+        .transform_filter(alt.datum["variant"] == net)
+        .encode(x=alt.X("step:Q", title="training steps", axis=alt.Axis(tickCount=3)))
+    )
+    fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title="input"), y2="p85:Q")
+    return (
+        (fan + base.mark_line().encode(y="p50:Q"))
+        .properties(width=105, height=90)
+        .facet(facet=alt.Facet("layer:N", title="block, from input to output", sort=blocks), columns=4)
+        .resolve_scale(y="independent")
+        .add_params(net)
+    )
+
+
+def grid(results: Path) -> alt.TopLevelMixin:
+    """Accuracy after equally many examples, by batch size."""
+    frame = tidy.load(results / "design_grid.parquet")
+    last = frame[(frame["name"] == "test/accuracy") & (frame["step"] == frame["train.steps"])]
+    keys = ["data.batch_size", "model.activation", "model.dropout", "optim.batch_rule"]
+    rows = _bands(last, keys, by_step=False)
+    rows.columns = [name.split(".")[-1] for name in rows.columns]
+    activation = _choice("activation", ["sigmoid", "relu"], "nonlinearity: ")
+    dropout = _choice("dropout", [0.0, 0.5], "dropout: ")
+    rule = _choice("rule", ["constant", "linear"], "rate by batch size: ")
+    base = (
+        alt.Chart(rows)
+        .transform_filter(alt.datum["activation"] == activation)
+        .transform_filter(alt.datum["dropout"] == dropout)
+        .transform_filter(alt.datum["batch_rule"] == rule)
+        .encode(
+            x=alt.X("batch_size:Q", scale=alt.Scale(type="log", base=2), title="mini-batch"),
+            color=_arm(),
+            tooltip=["arm", "batch_size", "mean", "low", "high"],
+        )
+    )
+    percent = alt.Y("mean:Q", title="test accuracy, %", scale=alt.Scale(domain=[0, 100]))
+    band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title="test accuracy, %"), y2="high:Q")
+    return (
+        (band + base.mark_line(point=True).encode(y=percent))
+        .add_params(activation, dropout, rule)
+        .properties(width=WIDE, height=HEIGHT)
+    )
+
+
+def sigmoid() -> alt.TopLevelMixin:
+    """One unit's inputs under the sigmoid: their own mean and spread, or gamma and beta after BN."""
+    z = np.round(_normal_quantiles(400), 3)
+    sliders = [
+        _slider("mean", -6, 6, 3, "mean of the inputs: "),
+        _slider("spread", 0.2, 5, 3, "their spread: "),
+        _slider("gamma", 0.1, 5, 1, "gamma: "),
+        _slider("beta", -5, 5, 0, "beta: "),
+    ]
+    normalized = _choice("bn", ["with BN", "without BN"], "")
+    x = "clamp(bn == 'with BN' ? gamma * datum.z + beta : mean + spread * datum.z, -10, 10)"
+    inputs = (
+        alt.Chart(pd.DataFrame({"z": z}))  # binned by hand: Vega-Lite would bin before it calculates
+        .transform_calculate(left=f"floor(({x} + 10) / 0.4) * 0.4 - 10")
+        .transform_aggregate(count="count()", groupby=["left"])
+        .transform_calculate(right="datum.left + 0.4")
+        .mark_bar(opacity=0.6)
+        .encode(
+            x=alt.X("left:Q", bin="binned", title="input to the sigmoid"),
+            x2="right:Q",
+            y=alt.Y("count:Q", title="examples", scale=alt.Scale(domain=[0, 120], clamp=True)),
+        )
+    )
+    at = np.round(np.linspace(-10, 10, 101), 2)
+    curve = pd.DataFrame({"x": at, "s": np.round(1 / (1 + np.exp(-at)), 4)})
+    line = alt.Chart(curve).mark_line(color="#d1605e").encode(x="x:Q", y=alt.Y("s:Q", title="sigmoid"))
+    return (
+        alt.layer(inputs, line)
+        .resolve_scale(y="independent")
+        .add_params(*sliders, normalized)
+        .properties(width=WIDE, height=HEIGHT)
+    )
+
+
+def standardize() -> alt.TopLevelMixin:
+    """Two features, 0 to 60 and -200 to 0: as they are, minus their means, divided by their spreads."""
+    rng = np.random.default_rng(0)
+    shared, one, two = rng.random((3, 300))
+    x = np.column_stack([60 * (0.6 * shared + 0.4 * one), -200 * (1 - 0.6 * shared - 0.4 * two)])
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    rows = pd.DataFrame(np.round(x, 2), columns=["a", "b"])
+    stage = _choice("stage", ["data", "minus mean", "divided by std"], "")
+    spread = "(stage == 'minus mean' ? 1 : {})"
+    steps = {
+        name: f"stage == 'data' ? datum.{name} : (datum.{name} - {mean[i]:.4f}) / {spread.format(round(std[i], 4))}"
+        for i, name in enumerate("ab")
+    }
+    return (
+        alt.Chart(rows)
+        .transform_calculate(x=steps["a"], y=steps["b"])
+        .mark_circle(opacity=0.5)
+        .encode(
+            x=alt.X("x:Q", title="feature 1", scale=alt.Scale(zero=True)),
+            y=alt.Y("y:Q", title="feature 2", scale=alt.Scale(zero=True)),
+        )
+        .add_params(stage)
+        .properties(width=WIDE, height=300)
+    )
+
+
+def noise() -> alt.TopLevelMixin:
+    """What one example becomes in 400 mini-batches it may be part of, beside what dropout makes of it."""
+    rng, value, draws = np.random.default_rng(1), 1.0, 400
+    edges, rows, rates = np.round(np.arange(-1, 3.01, 0.1), 2), [], (0.1, 0.3, 0.5)
+    for m in (4, 16, 64, 128, 512):
+        batch = rng.standard_normal((draws, m))
+        batch[:, 0] = value
+        y = (value - batch.mean(axis=1)) / batch.std(axis=1)
+        rows += [
+            ("BN", m, -1.0, at, n) for at, n in zip(edges, np.histogram(y, edges)[0].tolist(), strict=False)
+        ]
+    for p in rates:
+        y = value * (rng.random(draws) >= p) / (1 - p)
+        rows += [
+            ("dropout", -1, p, at, n)
+            for at, n in zip(edges, np.histogram(y, edges)[0].tolist(), strict=False)
+        ]
+    table = pd.DataFrame(rows, columns=["kind", "m", "p", "y", "count"]).query("count > 0")
+    table["end"] = (table["y"] + 0.1).round(2)
+    size = _choice("size", [4, 16, 64, 128, 512], "mini-batch: ", 64)
+    rate = _choice("rate", list(rates), "dropout rate: ", 0.5)
+    return (
+        alt.Chart(table)
+        .transform_filter((alt.datum["m"] == size) | (alt.datum["p"] == rate))
+        .mark_bar(opacity=0.8)
+        .encode(
+            x=alt.X("y:Q", bin="binned", title="the example's activation; 1 on average"),
+            x2="end:Q",
+            y=alt.Y("count:Q", title="mini-batches"),
+            row=alt.Row("kind:N", title=None),
+            color=alt.Color("kind:N", legend=None),
+        )
+        .add_params(size, rate)
+        .properties(width=WIDE, height=110)
+        .resolve_scale(y="independent")
+    )
+
+
+FROM_RESULTS: dict[str, Callable[[Path], alt.TopLevelMixin]] = {
+    "figure1": figure1,
+    "tolerance": tolerance,
+    "fans": fans,
+    "depth": depth,
+    "grid": grid,
+}
+FOR_CLASS: dict[str, Callable[[], alt.TopLevelMixin]] = {
+    "sigmoid": sigmoid,
+    "standardize": standardize,
+    "noise": noise,
+}
+
+
+def _bands(frame: pd.DataFrame, keys: list[str], by_step: bool = True) -> pd.DataFrame:
+    """Percent: mean over seeds, its 95% interval, lowest and highest, by arm (and step) and keys. NaN is chance."""
+    groups = ["variant", *keys, *(["step"] if by_step else [])]
+    table = frame.assign(value=100 * frame["value"].fillna(tidy.CHANCE))
+    values = table.pivot_table(index=groups, columns="seed", values="value")
+    low, high = t_bounds(values.to_numpy())
+    found = pd.DataFrame(
+        {
+            "mean": values.mean(axis=1),
+            "low": low,
+            "high": high,
+            "lowest": values.min(axis=1),
+            "highest": values.max(axis=1),
+        }
+    )
+    found["low"], found["high"] = found["low"].fillna(found["mean"]), found["high"].fillna(found["mean"])
+    rows = found.round(2).reset_index()
+    if by_step and len(rows["step"].unique()) > 120:
+        rows = rows[rows["step"].isin(_thinned(rows["step"].unique(), 120))]
+    rows["arm"] = rows.pop("variant").map(NAMES)
+    return rows
+
+
+def _percentiles(frame: pd.DataFrame, names: str, keys: list[str]) -> pd.DataFrame:
+    """Columns variant, *keys, layer, step, p15, p50, p85: means over seeds unless seed is a key; 60 steps at most."""
+    found = frame["name"].str.extract(names)
+    some = frame.assign(layer=found["layer"], percentile=found["percentile"])
+    some = some[found["layer"].notna() & (some["step"] > 0)]
+    index = ["variant", *keys, "layer", "step"]
+    rows = some.pivot_table(index=index, columns="percentile", values="value").reset_index()
+    return rows[rows["step"].isin(_thinned(rows["step"].unique(), 60))].round(3)
+
+
+def _thinned(steps: np.ndarray, most: int) -> set[int]:
+    """At most so many of these steps, evenly spread on a logarithmic axis, the last among them."""
+    steps = np.sort(steps[steps > 0])
+    wanted = np.geomspace(steps[0], steps[-1], most)
+    return {int(steps[np.abs(steps - step).argmin()]) for step in wanted}
+
+
+def _arm(legend: bool = True) -> alt.Color:
+    return alt.Color("arm:N", scale=ARMS, title=None, legend=alt.Legend(orient="top") if legend else None)
+
+
+def _choice(name: str, options: list, label: str, value: object = None) -> alt.Parameter:
+    first = options[0] if value is None else value
+    return alt.param(name=name, value=first, bind=alt.binding_radio(options=options, name=label))
+
+
+def _slider(name: str, low: float, high: float, value: float, label: str) -> alt.Parameter:
+    return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=0.1, name=label))
+
+
+def _normal_quantiles(n: int) -> np.ndarray:
+    from scipy.stats import norm
+
+    return norm.ppf((np.arange(n) + 0.5) / n)

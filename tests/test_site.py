@@ -1,0 +1,154 @@
+"""The site: every page builds, links hold, formulas and figures are drawn, search finds; in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bnrepro.analysis.site import pages, widgets
+from bnrepro.config.refusal import kinds
+
+ROOT = Path(__file__).parents[1]
+STUDY = (ROOT / "docs/study.md").read_text()
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+
+
+def test_every_claim_that_was_judged_has_a_page_with_its_verdict():
+    text = "".join(page.text for page in pages.study(STUDY, ROOT / "results"))
+    card = pd.read_csv(ROOT / "results/scorecard.csv")
+    for claim, verdict in zip(card["claim"], card["verdict"], strict=True):
+        if claim not in ("C4", "C5", "C6"):  # identities: the page for class
+            assert re.search(rf'!!! \w+ "{claim}, .*: {verdict}"', text), claim
+
+
+def test_every_setting_is_in_the_reference_with_what_it_means():
+    text = pages.settings()
+    for key in set(kinds()) - {"model.name"}:  # set by model=
+        (line,) = re.findall(rf"^\| `{re.escape(key)}` \|.*$", text, flags=re.MULTILINE)
+        assert line.split(" | ")[-1].strip(" |"), f"{key}: a comment in config/ says what it means"
+
+
+def test_bounds_in_the_reference_are_those_that_are_checked():
+    text = pages.settings()
+    assert "| `model.width` | int | `100` | 1 to 1,000,000 |" in text
+    assert "| `train.engine` | str | `auto` | `auto`, `xla`, `eager`, `cuda` |" in text
+    assert "| `model.dropout` | float | `0.0` | from 0, below 1 |" in text
+
+
+@pytest.mark.parametrize("name", [*widgets.FROM_RESULTS, *widgets.FOR_CLASS])
+def test_a_widget_is_small_is_placed_on_a_page_and_has_no_address(name):
+    make = widgets.FROM_RESULTS.get(name)
+    spec = (make(ROOT / "results") if make else widgets.FOR_CLASS[name]()).to_dict()
+    spec.pop("$schema")
+    text = json.dumps(spec)
+    assert len(text) < 250_000 and "http" not in text and '"params"' in text
+    pages_of = STUDY + (ROOT / "docs/step_by_step.md").read_text()
+    assert re.search(rf'widgets: [\w ]*\b{name}\b|data-widget="{name}"', pages_of)
+
+
+def test_a_line_of_code_that_is_gone_is_refused():
+    with_code = runpy.run_path(str(ROOT / "scripts/site.py"))["with_code"]
+    assert "norm.py, line" in with_code("{{dgamma = }}")
+    with pytest.raises(ValueError, match="no line 'dgama = '"):
+        with_code("{{dgama = }}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site's folder. Strict: a link that leads nowhere fails the build."""
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/site.py", "--out", out], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def test_the_site_needs_nothing_from_outside(site):
+    for page in site.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|iframe)[^>]*?src="([^"]+)"|<link[^>]*rel="stylesheet"[^>]*href="([^"]+)"',
+            page.read_text(),
+        )
+        assert not [link for pair in loaded for link in pair if re.match(r"https?:|//", link)], page
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def waited(browser, script):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
+
+
+DRAWN = "[...document.querySelectorAll('.bn-widget')].every(w => w.querySelector('svg') && w.bnView)"
+
+
+def test_every_page_opens_from_the_disk_without_an_error_and_draws_its_figures(site, browser):
+    for page in sorted(site.rglob("*.html")):
+        browser.get(f"file://{page}")
+        waited(browser, DRAWN)
+        errors = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+        assert not errors, (page, errors)
+        assert not browser.execute_script("return document.querySelectorAll('.katex-error').length"), page
+
+
+def test_formulas_are_drawn(site, browser):
+    browser.get(f"file://{site}/docs/step_by_step.html")
+    assert waited(browser, "document.querySelectorAll('.katex').length > 25")
+    assert "$" not in browser.find_element("tag name", "article").text
+
+
+@pytest.mark.parametrize(
+    ("page", "widget", "signal", "value"),
+    [
+        ("study_figure1", "figure1", "regime", "tuned"),
+        ("study_figure1", "fans", "seed", 42),
+        ("study_inception", "depth", "net", "inception"),
+        ("study_spreads", "tolerance", "place", 0),
+        ("study_mnist", "grid", "activation", "relu"),
+        ("step_by_step", "sigmoid", "gamma", 3),
+        ("step_by_step", "standardize", "stage", "minus mean"),
+        ("step_by_step", "noise", "size", 4),
+    ],
+)
+def test_a_figure_moves(site, browser, page, widget, signal, value):
+    browser.get(f"file://{site}/docs/{page}.html")
+    waited(browser, DRAWN)
+    place = f"document.querySelector('[data-widget={widget}]')"
+    picture = f"{place}.querySelector('svg').innerHTML"
+    before = browser.execute_script(f"return {picture}")
+    browser.execute_script(f"{place}.bnView.signal('{signal}', {json.dumps(value)}).run()")
+    waited(browser, f"{picture} !== {json.dumps(before)}")
+
+
+def test_search_finds_momentum(site, browser):
+    browser.get(f"file://{site}/index.html")
+    waited(browser, "document.querySelector('[data-md-component=search-query]') !== null")
+    browser.execute_script(
+        "const q = document.querySelector('[data-md-component=search-query]'); q.focus(); q.value = 'momentum';"
+        "q.dispatchEvent(new Event('keyup', {bubbles: true})); q.dispatchEvent(new Event('input', {bubbles: true}));"
+    )
+    assert waited(browser, "document.querySelectorAll('.md-search-result__item').length > 2")
