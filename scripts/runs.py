@@ -3,6 +3,7 @@
     python scripts/runs.py ls                          every run in outputs/: state, age, accuracy
     python scripts/runs.py ls outputs/fig1_quick --format csv
     python scripts/runs.py show outputs/fig1_quick/bn/lr0.1-std0.1-b60-abe6c5e4
+    python scripts/runs.py page outputs/fig1_quick     one HTML file: curves, percentiles, the table; no account needed
     python scripts/runs.py rm outputs/scratch          asks first
 
 A place is a run's folder, or any folder above it.
@@ -17,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bnrepro import files
 from bnrepro.analysis import summary
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.commandline import FORMATS
@@ -32,10 +34,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     ls = commands.add_parser("ls", help="list runs")
     show = commands.add_parser("show", help="settings, origin and results of runs")
+    page = commands.add_parser("page", help="an HTML page of runs, side by side")
     rm = commands.add_parser("rm", help="remove runs")
     ls.add_argument("places", nargs="*", type=Path, default=[Path("outputs")], help="default: outputs")
     ls.add_argument("--format", choices=FORMATS, default="table")
-    for command in (show, rm):
+    page.add_argument("--out", type=Path, help="default: runs.html in the place")
+    for command in (show, page, rm):
         command.add_argument("places", nargs="+", type=Path)
     rm.add_argument("--yes", action="store_true", help="do not ask")
     args = parser.parse_args()
@@ -43,6 +47,8 @@ def main() -> int:
         runs = found(args.places)
         if args.command == "ls":
             listed(runs, args.format)
+        elif args.command == "page":
+            paged(runs, args.out or args.places[0] / "runs.html", args.places[0].resolve().name)
         elif args.command == "show":
             for run in runs:
                 shown(run)
@@ -117,6 +123,16 @@ def shown(run: RunFolder) -> None:
         print(f"  at step {last:,}" + (f", mean over {seeds} seeds" if seeds > 1 else "") + ":")
     for name, numbers in values.items():
         print(f"    {name:32s} {sum(numbers) / len(numbers):.5g}")
+
+
+def paged(runs: list[RunFolder], out: Path, title: str) -> None:
+    try:
+        from bnrepro.analysis.site import offline
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed; pages need the extra site") from error
+
+    files.write(out, offline.page([summary.line(run) for run in runs], title))
+    print(f"page: {out.resolve()}")
 
 
 def removed(runs: list[RunFolder], sure: bool) -> int:

@@ -138,6 +138,11 @@ def main() -> int:
         multirun = "-m" in flags or "--multirun" in flags
         given = understood(overrides)
         launched = any(axis.key == "hydra/launcher" for axis in given)  # joblib, submitit: one job a process
+        agent = "WANDB_SWEEP_ID" in os.environ
+        check(
+            not (multirun and agent),
+            "-m: under wandb agent a trial is one run; sweep in the sweep's own file",
+        )
         check(multirun or not launched, "hydra/launcher= needs -m: it launches the jobs of a sweep")
         sys.argv[1:] = [*flags, *map(str, given)]  # as Hydra reads them: flags first, ranges written out
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own

@@ -13,8 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnrepro.analysis.site import pages, widgets
+from bnrepro.analysis import summary
+from bnrepro.analysis.site import offline, pages, widgets
+from bnrepro.config.compose import single
 from bnrepro.config.refusal import kinds
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.run import run
 
 ROOT = Path(__file__).parents[1]
 STUDY = (ROOT / "docs/study.md").read_text()
@@ -142,6 +146,23 @@ def test_a_figure_moves(site, browser, page, widget, signal, value):
     before = browser.execute_script(f"return {picture}")
     browser.execute_script(f"{place}.bnView.signal('{signal}', {json.dumps(value)}).run()")
     waited(browser, f"{picture} !== {json.dumps(before)}")
+
+
+def test_a_page_of_runs_opens_and_moves(browser, tmp_path):
+    settings = ["train.steps=20", "eval.every=10", "seeds=2", f"output={tmp_path}", "train.engine=eager"]
+    for variant in ("baseline", "bn"):
+        run(single([*settings, f"variant={variant}"]), lambda done, remark: None)
+    lines = [summary.line(folder) for folder in RunFolder.below(tmp_path)]
+    (tmp_path / "page.html").write_text(offline.page(lines))
+    browser.get(f"file://{tmp_path}/page.html")
+    assert waited(browser, "document.querySelectorAll('svg').length === 2")
+    before = browser.execute_script("return document.querySelector('#chart0 svg').innerHTML")
+    browser.execute_script(
+        "const s = document.querySelector('select'); s.value = 1; s.selectedIndex = 1;"
+        "s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change'));"
+    )
+    waited(browser, f"document.querySelector('#chart0 svg').innerHTML !== {json.dumps(before)}")
+    assert not [e for e in browser.get_log("browser") if e["level"] == "SEVERE"]
 
 
 def test_search_finds_momentum(site, browser):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -50,9 +51,9 @@ def test_a_run_is_told_by_its_final_and_best_accuracy_its_steps_and_its_diverged
     (row,) = summary.records([summary.line(run)])
     assert row["final"] == pytest.approx(0.7) and row["best"] == pytest.approx(0.75)
     assert row["final_low"] < 0.7 < row["final_high"]
-    assert (row["target"], row["steps_to"], row["diverged"]) == (0.9, math.inf, "2")
+    assert (row["target"], row["steps_to"], row["diverged"]) == (0.7, 100, "2")
     headings, (cells,) = summary.columns([summary.line(run)])
-    assert "final test accuracy, %" in headings and "never" in cells and "2" in cells
+    assert "final test accuracy, %" in headings and "steps to 70%" in headings and "2" in cells
 
 
 def test_columns_are_what_the_sweep_varies_and_not_what_follows_from_the_variant(made):
@@ -135,3 +136,21 @@ def test_somebody_else_s_config_is_no_run(runs, tmp_path):
     (tmp_path / "conf/config.yaml").write_text("a: 1")
     status, _, err = runs("rm", tmp_path, "--yes")
     assert status == 2 and "no run here" in err and (tmp_path / "conf/config.yaml").exists()
+
+
+def test_a_page_of_runs_has_all_it_needs_and_a_strange_name_is_only_a_name(made, runs, tmp_path):
+    made("bn", {0: [0.25, 0.5], 1: [0.5, 0.75]}, lr=1)
+    made("</script><b>x", {0: [0.25, 0.5]}, lr=2)
+    status, out, _ = runs("page", tmp_path, "--out", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert status == 0 and "page.html" in out and "62.50" in text
+    assert "<b>x" not in text.replace("<\\/script><b>x", "") and text.count("<script>") == text.count(
+        "</script>"
+    )
+    assert not re.findall(r'(?:src|href)="https?:', text) and str(tmp_path.parent) not in text
+
+
+def test_a_page_of_runs_without_a_number_is_refused(made, runs, tmp_path):
+    made("bn", {}, state="failed")
+    status, _, err = runs("page", tmp_path)
+    assert status == 2 and "nothing has been measured" in err and not (tmp_path / "runs.html").exists()

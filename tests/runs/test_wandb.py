@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import wandb
 
+from bnrepro.config import ConfigError
+from bnrepro.config.compose import single
 from bnrepro.runs.folder import HEADER, Row, RunFolder, Table
-from bnrepro.runs.wandb import WandbMirror
+from bnrepro.runs.run import run
+from bnrepro.runs.wandb import WandbMirror, named, over_seeds, project
 
 SEEDS = [0, 3]
 HISTOGRAM = ([1, 4, 2], [-1.0, 0.0, 0.5, 2.0])
@@ -128,7 +131,8 @@ def test_histograms_keep_their_counts_and_edges(records: dict[int, list]):
 
 def test_each_seed_is_one_run_in_the_group_of_its_experiment_and_variant(records: dict[int, list]):
     runs = [only(records[seed], "run")[0] for seed in SEEDS]
-    assert [run["display_name"] for run in runs] == ["bn-0", "bn-3"]
+    assert [run["display_name"] for run in runs] == ["bn lr0.1 seed 0", "bn lr0.1 seed 3"]
+    assert [run["tags"] for run in runs] == [["fig1"]] * 2
     assert {run["run_group"] for run in runs} == {"fig1/bn/lr0.1-ab12"}
     assert {(run["project"], run["job_type"]) for run in runs} == {("bnrepro", "bn")}
     assert [run["config"]["update"]["seed"] for run in runs] == SEEDS
@@ -240,3 +244,101 @@ def test_a_service_that_does_not_answer_is_waited_for_once(tmp_path, monkeypatch
         mirror.close("finished")
     assert len(caplog.records) == 1 and "still uploading" in caplog.text
     frozen.set()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The records of the one W&B run below the folder."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", file]
+    return [json.loads(line) for line in subprocess.check_output(command).splitlines()]
+
+
+def test_over_seeds_is_the_mean_with_the_lowest_and_the_highest_beside_it():
+    batch = {(5, 0): {"a": 1.0, "h": HISTOGRAM}, (5, 1): {"a": 4.0}, (5, 2): {"a": 1.0}, (6, 1): {"b": 2.0}}
+    assert over_seeds(batch) == {
+        (5, -1): {"a": 2.0, "seeds/low/a": 1.0, "seeds/high/a": 4.0, "h": HISTOGRAM},
+        (6, -1): {"b": 2.0},
+    }
+
+
+def test_a_trial_of_an_agent_is_one_run_under_the_id_it_was_given_with_all_its_seeds(tmp_path, monkeypatch):
+    for name, value in (("SWEEP_ID", "s1"), ("RUN_ID", "r1"), ("TAGS", "mine,fig1")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    folder = tmp_path / "lr0.1-ab12"
+    with recording(folder, "offline") as recorders:
+        for step in (0, 1):
+            evaluate(recorders, step)
+    records = read(folder)
+    (run,) = only(records, "run")
+    assert (run["run_id"], run["sweep_id"], run["display_name"]) == ("r1", "s1", "bn lr0.1")
+    assert run["tags"] == ["fig1", "mine"] and run["config"]["update"]["seeds"] == SEEDS
+    told = [history["item"] for history in only(records, "history")]
+    assert told[1]["test/loss"] == pytest.approx((1 / 4 + 1 / 7) / 2)
+    assert told[1]["seeds/low/test/loss"] == pytest.approx(1 / 7)
+    (artifact,) = only(records, "artifact")
+    (content,) = artifact["manifest"]["contents"]
+    assert Path(content["local_path"]).read_text() == (folder / "table.csv").read_text()
+
+
+def test_a_sweep_under_an_agent_is_refused_and_every_point_of_the_sweep_file_is_a_run(monkeypatch, capsys):
+    import itertools
+    import runpy
+
+    import yaml
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = yaml.safe_load((ROOT / "conf/wandb_sweep.yaml").read_text())
+    axes = [
+        [(key, value) for value in p.get("values", [p.get("value")])]
+        for key, p in sweep["parameters"].items()
+    ]
+    found = set()
+    for point in itertools.product(*axes):
+        told = create_sweep_command_args({"args": {key: {"value": value} for key, value in point}})
+        words = create_sweep_command(sweep["command"])
+        at = words.index("${args_no_hyphens}")
+        settings = [*told["args_no_hyphens"], *words[at + 1 :]]
+        cfg = single(settings)
+        found.add((cfg.variant, cfg.optim.lr))
+        assert cfg.record.wandb == "online" and len(cfg.seeds) == 3
+    assert len(found) == 6
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "variant=baseline,bn"])
+    assert runpy.run_path(str(ROOT / "scripts/train.py"))["main"]() == 2
+    assert "under wandb agent a trial is one run" in capsys.readouterr().err
+
+
+def test_a_run_that_was_finished_before_wandb_was_asked_for_is_recorded_from_its_table_once(
+    config, quiet, capsys
+):
+    cfg = config("variant=bn", "seeds=[3]", "eval.probe=false")
+    assert run(cfg, quiet) == "finished"
+    cfg.record.wandb = "offline"
+    for said in ("recorded for W&B now", ""):
+        assert run(cfg, quiet) == "skipped"
+        assert said in capsys.readouterr().out
+    folder = RunFolder.of(cfg)
+    items = [history["item"] for history in only(read(folder.path), "history")]
+    told = {(item["step"], name, float(v)) for item in items for name, v in item.items() if name[0] != "_"}
+    assert {(row.step, row.name, row.value) for row in folder.rows()} <= told
+
+
+def test_names_fit_what_the_server_takes(monkeypatch):
+    long = RunFolder(Path("lr0.1-std0.1-b60-ab12cd34"))
+    told = named(long, {"experiment": "e" * 120, "variant": "v" * 70}, 4)
+    assert len(told["group"]) == 128 and len(told["job_type"]) == 64
+    assert told["name"].endswith("lr0.1-std0.1-b60 seed 4")
+    other = named(RunFolder(Path("lr0.2-x")), {"experiment": "e" * 120, "variant": "v" * 70}, 4)
+    assert other["group"] != told["group"]
+    assert (project("bnrepro"), project("mine")) == ("bnrepro", "mine")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert (project("bnrepro"), project("mine")) == ("theirs", "mine")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a#b", "x" * 129, "''"])
+def test_a_project_that_the_server_would_refuse_is_refused_before_training(name):
+    with pytest.raises(ConfigError, match=r"record\.project="):
+        single([f"record.project={name}"])

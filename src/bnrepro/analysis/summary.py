@@ -48,6 +48,13 @@ class Curves(NamedTuple):
         values = [accuracies[-1] if which == "final" else max(accuracies) for accuracies in good]
         return estimate(values) if values else None
 
+    def reached(self) -> float:
+        """The accuracy that half of the seeds, or more, have had."""
+        best = [
+            max((a for _, a in points if not math.isnan(a)), default=0.0) for points in self.seeds.values()
+        ]
+        return sorted(best, reverse=True)[(len(best) - 1) // 2]
+
     def steps_to(self, target: float) -> float:
         """The first step at which half of the seeds, or more, have been as accurate as that; inf: never."""
         first = [
@@ -171,10 +178,8 @@ def _pairs(lines: Sequence[Line], key: str) -> set[tuple[str, str]]:
 
 
 def _target(lines: Sequence[Line]) -> float | None:
-    found = [each.curves for each in lines if each.curves]
-    best = [max((a for points in c.seeds.values() for _, a in points), default=0.0) for c in found]
-    middle = sorted(0.0 if math.isnan(value) else value for value in best)[len(best) // 2] if best else 0.0
-    return next((target for target in TARGETS if middle >= target), None)
+    best = sorted(each.curves.reached() for each in lines if each.curves)
+    return next((target for target in TARGETS if best and best[len(best) // 2] >= target), None)
 
 
 def _percent(row: Mapping[str, Any], which: str) -> str:

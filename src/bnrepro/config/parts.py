@@ -204,3 +204,5 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         one_of("record.wandb", self.wandb, ("off", "offline", "online"))
+        good = 0 < len(self.project) <= 128 and not set(self.project) & set("/\\#?%:")
+        check(good, f"record.project={self.project[:40]}: W&B takes 1 to 128 letters, none of / \\ # ? % :")

@@ -95,8 +95,9 @@ def _probe(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     for layer, u in inputs.items():
         for s, values in enumerate(distributions(layer, u, measurer.units[layer], single)):
             measured[s].values.update(values)
-            if record.wandb != "off" and record.histograms:
-                measured[s].histograms[f"probe/{layer}/histogram"] = histogram(u[s])
+            wanted = record.wandb != "off" and record.histograms
+            if wanted and sum((found := histogram(u[s]))[0]):  # a net that diverged has none
+                measured[s].histograms[f"probe/{layer}/histogram"] = found
     return measured
 
 

@@ -90,8 +90,11 @@ def distributions(layer: str, u: Tensor, units: list[int], single: bool = False)
 
 
 def histogram(u: Tensor) -> Histogram:
-    """Counts in 64 equal bins of [-8, 8] (what lies outside falls into the outermost), and the bin edges."""
-    counts = torch.histc(u.float().clamp(-8, 8).nan_to_num(0.0), bins=64, min=-8, max=8)
+    """Counts in 64 equal bins of [-8, 8] (what lies outside falls into the outermost), and the bin edges.
+
+    NaN is no activation: it is left out.
+    """
+    counts = torch.histc(u[~u.isnan()].float().clamp(-8, 8), bins=64, min=-8, max=8)
     return counts.long().tolist(), EDGES.tolist()
 
 

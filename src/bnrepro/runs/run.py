@@ -182,7 +182,19 @@ def run_together(cfgs: list[Config], progress: Progress, leave_busy: bool = Fals
     finally:
         if shared:
             share_plan(None)
+    for cfg in cfgs:
+        if cfg not in todo and cfg not in busy and cfg.record.wandb != "off":
+            _mirror_afterwards(cfg)
     return ["busy" if cfg in busy else "finished" if cfg in todo else "skipped" for cfg in cfgs]
+
+
+def _mirror_afterwards(cfg: Config) -> None:
+    """A run that was finished before W&B was asked for is recorded from its table, once."""
+    from bnrepro.runs.wandb import mirrored
+
+    folder = RunFolder.of(cfg)
+    if mirrored(folder, without_paths(cfg.resolved()), cfg.seeds):
+        print(f"{folder}: finished before; recorded for W&B now, from its table", flush=True)
 
 
 def jobs_of(cfg: Config) -> list[Job]:

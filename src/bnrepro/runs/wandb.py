@@ -1,4 +1,5 @@
-"""W&B, a mirror of the local table: one W&B run per seed. The only file that imports wandb, when it is used.
+"""W&B, a mirror of the local table: one W&B run per seed, or under `wandb agent` one per trial. The only file that
+imports wandb, when it is used.
 
 Nothing here can stop or slow training. A daemon thread makes every call to wandb; training hands it copies of
 numbers that are on disk already and never waits for it, except in `close`, for at most CLOSE_TIMEOUT seconds.
@@ -7,7 +8,10 @@ The first thing that goes wrong gives one warning and ends the mirror; the table
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
+import os
 import queue
 import threading
 import uuid
@@ -17,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bnrepro.config import RecordConfig
 from bnrepro.runs.folder import HEADER, Histogram, Histograms, RunFolder, Values
 
 logger = logging.getLogger(__name__)
@@ -27,7 +32,11 @@ CLOSE_TIMEOUT = 60.0  # seconds for all of them
 lost: list[str] = []  # why W&B's service does not answer: no later run of this process asks it again
 BACKLOG = 10_000  # evaluations waiting for W&B before it is given up: bounds the memory
 
-Batch = dict[tuple[int, int], dict[str, float | Histogram]]  # (step, seed) -> one row of W&B's history
+LONGEST_GROUP, LONGEST_JOB_TYPE = 128, 64  # the server refuses longer ones, later
+ALL = -1  # stands for a seed where one W&B run shows all of them
+
+Row = dict[str, float | Histogram]  # one row of W&B's history
+Batch = dict[tuple[int, int], Row]  # by (step, seed)
 
 
 class WandbMirror:
@@ -37,10 +46,14 @@ class WandbMirror:
         self.folder = folder
         self.config = config
         self.seeds = seeds
+        self.trial = (
+            "WANDB_SWEEP_ID" in os.environ
+        )  # of `wandb agent`, which gives the run its id: there is one
         self._pending: Batch = defaultdict(dict)
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._state = "failed"
         self._off = bool(lost)
+        self.complete = False  # all of it is with W&B, or in its files
         self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
         if not self._off:
             self._thread.start()
@@ -96,13 +109,17 @@ class WandbMirror:
             logging.getLogger("wandb").propagate = False
             self._start(wandb, runs)
             while (batch := self._queue.get()) is not None and not self._off:
-                for (step, seed), values in sorted(batch.items(), key=lambda item: item[0]):
+                rows = over_seeds(batch) if self.trial else batch
+                for (step, seed), values in sorted(rows.items(), key=lambda item: item[0]):
                     # W&B's own step is ours: it refuses a step it has, so a replay adds nothing twice.
                     runs[seed].log(_history_row(wandb, step, values), step=step, commit=True)
             for seed in list(runs):
                 runs[seed].summary["state"] = self._state
                 self._upload_table(wandb, runs[seed], seed)
                 runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
+                if self._state == "finished":
+                    _mark(self.folder, seed).touch()
+            self.complete = True
         except Exception as error:
             if not self._off:
                 gone = isinstance(error, ConnectionError | TimeoutError)
@@ -112,22 +129,23 @@ class WandbMirror:
                 run.finish(exit_code=1)
 
     def _start(self, wandb: Any, runs: dict[int, Any]) -> None:
-        """One run per seed into `runs`."""
-        experiment, variant, record = (self.config[key] for key in ("experiment", "variant", "record"))
-        mode, identity = self._reachable(wandb, record["wandb"]), self._identity()
-        for seed in self.seeds:
+        """One run per seed into `runs`, or one for all."""
+        record, identity = self.config["record"], self._identity()
+        mode = self._reachable(wandb, record["wandb"])
+        for seed in [ALL] if self.trial else self.seeds:
+            # An agent says by the environment which run its trial is; the client reads that once a process.
+            own = {"id": os.environ.get("WANDB_RUN_ID") if self.trial else f"{identity}-{seed}"}
+            config = {**self.config, "seeds": self.seeds} if self.trial else {**self.config, "seed": seed}
             runs[seed] = wandb.init(
-                project=record["project"],
-                group=f"{experiment}/{variant}/{self.folder.path.name}",
-                job_type=variant,
-                name=f"{variant}-{seed}",
-                id=f"{identity}-{seed}",
-                config={**self.config, "seed": seed},
+                **named(self.folder, self.config, seed),
+                **own,
+                project=project(record["project"]),
+                config=config,
                 dir=str(self.folder),
                 mode=mode,
                 resume="allow" if mode == "online" else None,
                 reinit="create_new",
-                settings=_quiet(wandb),
+                settings=_quiet(wandb, {"sweep_id": os.environ["WANDB_SWEEP_ID"]} if self.trial else {}),
             )
             runs[seed].define_metric("step")
             runs[seed].define_metric("*", step_metric="step")
@@ -163,13 +181,77 @@ class WandbMirror:
         return file.read_text()
 
     def _upload_table(self, wandb: Any, run: Any, seed: int) -> None:
-        """This seed's rows as an artifact: W&B's own history is sampled when it is read back, this is not."""
-        rows = [row for row in self.folder.rows() if row.seed == seed]
+        """This seed's rows, or all, as an artifact: W&B's own history is sampled when it is read back, this is not."""
+        rows = [row for row in self.folder.rows() if seed in (row.seed, ALL)]
         copy = Path(run.dir) / self.folder.table.name
         copy.write_text(HEADER + "".join(f"{r.seed},{r.step},{r.name},{r.value!r}\n" for r in rows))
         artifact = wandb.Artifact(f"table-{run.id}", type="table")
         artifact.add_file(str(copy), policy="immutable", skip_cache=True)  # no copy in the home folder
         run.log_artifact(artifact)
+
+
+def project(asked: str) -> str:
+    """The project to record into: WANDB_PROJECT, unless record.project names another than the usual one."""
+    usual = RecordConfig().project
+    return os.environ.get("WANDB_PROJECT") or usual if asked == usual else asked
+
+
+def named(folder: RunFolder, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """name, group, job_type and tags of a W&B run; what the server would refuse as too long is shortened."""
+    experiment, variant, key = config["experiment"], config["variant"], folder.path.name
+    group = f"{experiment}/{variant}/{key}"
+    if len(group) > LONGEST_GROUP:
+        digest = hashlib.sha256(group.encode()).hexdigest()[:8]
+        group = f"{group[: LONGEST_GROUP - 9]}-{digest}"
+    told = key.rpartition("-")[0] or key  # the hash tells nobody anything
+    tags = [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
+    return {
+        "name": f"{variant} {told}" + ("" if seed == ALL else f" seed {seed}"),
+        "group": group,
+        "job_type": variant[:LONGEST_JOB_TYPE],
+        "tags": list(dict.fromkeys([experiment[:64], *tags])),
+    }
+
+
+def over_seeds(batch: Batch) -> Batch:
+    """One row a step: of every metric the mean over seeds, and of more seeds "seeds/low/..." and "seeds/high/..."."""
+    found: Batch = {}
+    for step in {step for step, _ in batch}:
+        each = [row for (at, _), row in batch.items() if at == step]
+        row: Row = {}
+        for name in dict.fromkeys(name for one in each for name in one):
+            values = [one[name] for one in each if name in one]
+            numbers = [value for value in values if isinstance(value, float)]
+            if not numbers:
+                row[name] = values[0]  # a histogram: the first seed's
+                continue
+            row[name] = math.fsum(numbers) / len(numbers)
+            if len(numbers) > 1:
+                row |= {f"seeds/low/{name}": min(numbers), f"seeds/high/{name}": max(numbers)}
+        found[step, ALL] = row
+    return found
+
+
+def mirrored(folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> bool:
+    """Mirror a finished run from its table, unless that was done before; True if it was done now.
+
+    The replayed rows have no histograms: those are recorded while a run trains.
+    """
+    if recorded(folder, seeds):
+        return False
+    mirror = WandbMirror(folder, config, seeds)
+    mirror.rewind(0, seeds)
+    mirror.close("finished")
+    return mirror.complete
+
+
+def recorded(folder: RunFolder, seeds: list[int]) -> bool:
+    """Whether these seeds of a run are with W&B, or in its files, from the first row to the last."""
+    return all(_mark(folder, seed).exists() for seed in seeds) or _mark(folder, ALL).exists()
+
+
+def _mark(folder: RunFolder, seed: int) -> Path:
+    return folder.wandb / f"mirrored-{seed}"
 
 
 def _history_row(wandb: Any, step: int, values: Mapping[str, float | Histogram]) -> dict[str, Any]:
@@ -179,7 +261,7 @@ def _history_row(wandb: Any, step: int, values: Mapping[str, float | Histogram])
     return row
 
 
-def _quiet(wandb: Any) -> Any:
+def _quiet(wandb: Any, more: Mapping[str, str]) -> Any:
     """No output, system metrics or source: the run's own files say all that. kill -9 loses at most 1 s."""
     return wandb.Settings(
         silent=True,
@@ -192,4 +274,5 @@ def _quiet(wandb: Any) -> Any:
         x_transaction_log_flush_interval=1,
         init_timeout=INIT_TIMEOUT,
         finish_timeout=FINISH_TIMEOUT,
+        **more,
     )

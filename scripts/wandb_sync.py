@@ -1,0 +1,49 @@
+"""Record finished runs in W&B from their tables, each once: for runs that were trained without record=wandb.
+
+    python scripts/wandb_sync.py outputs/fig1_quick             offline, into the runs' folders; wandb sync sends it
+    python scripts/wandb_sync.py outputs/fig1_quick --online    to the server, after wandb login
+
+A place is a run's folder, or any folder above it. Curves, percentiles, configuration and the table as an artifact;
+histograms are recorded only while a run trains.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bnrepro.config import ConfigError, without_paths
+from bnrepro.config.compose import from_file
+from bnrepro.config.refusal import one_line
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.wandb import mirrored, recorded
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("places", nargs="+", type=Path)
+    parser.add_argument("--online", action="store_true", help="send now (default: offline)")
+    parser.add_argument("--project", help="W&B's project (default: that of the run)")
+    args = parser.parse_args()
+    failed = 0
+    try:
+        runs = [run for place in args.places for run in RunFolder.below(place) if run.finished_seeds()]
+        if not runs:
+            raise ConfigError(f"{' '.join(map(str, args.places))}: no finished run here")
+        for run in runs:
+            cfg = from_file(run.config)
+            cfg.record.wandb = "online" if args.online else "offline"
+            cfg.record.project = args.project or cfg.record.project
+            if mirrored(run, without_paths(cfg.resolved()), run.finished_seeds()):
+                print(f"{run}: recorded")
+            elif recorded(run, run.finished_seeds()):
+                print(f"{run}: recorded before")
+            else:
+                failed += 1
+        return 1 if failed else 0
+    except (ConfigError, OSError, ValueError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
