@@ -34,7 +34,7 @@ WITH_A_WORD = ("--cfg", "-c", "--info", "-i", "--format")
 FORMATS = ("table", "csv", "json")  # of what is printed at the end
 OWN = re.compile(r"hydra/launcher|hydra\.launcher(\.[a-z]\w*)+|hydra\.verbose")  # what of Hydra's may be set
 OTHERS = {
-    "hydra/sweeper": "the sweep is Hydra's basic one",
+    "hydra/sweeper": "the sweep is Hydra's basic one; to tune settings there is scripts/tune.py",
     "hydra.sweeper.params": "write the axis itself, as in variant=baseline,bn",
 }
 MOST_JOBS = 10_000
