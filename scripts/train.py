@@ -21,7 +21,7 @@ from bnrepro.config.commandline import arguments, without_format
 from bnrepro.config.compose import CONF, jobs, single, typed, understood
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
-from bnrepro.machine import Stopped, WorkerLost, answer_signals
+from bnrepro.machine import WorkerLost, answer_signals, stop_asked
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS, run_together
@@ -42,6 +42,8 @@ def train(cfg: DictConfig) -> str:
             RunFolder.of(config).wait()
             state = train_pack([config])
     except Exception as error:
+        if stop := stop_asked():
+            raise stop from error
         failures.append(error)
         if one_of_many:
             print(f"{label([config])}: failed: {one_line(error)}", file=sys.stderr)
@@ -86,6 +88,8 @@ def sweep(configs: list[Config]) -> None:
         try:
             train_pack(pack, f"{i}/{len(todo)} " if len(todo) > 1 else "")
         except Exception as error:
+            if stop := stop_asked():
+                raise stop from error
             failures.append(error)
             failed += pack
             print(f"{label(pack)}: failed: {one_line(error)}", file=sys.stderr)
@@ -121,6 +125,25 @@ def closing(configs: list[Config], before: list[str], how: str, out: TextIO) -> 
     for place in dict.fromkeys(str(RunFolder.of(cfg).path.parent) for cfg in configs):
         print(f"results: {place if len(configs) > 1 else RunFolder.of(configs[0])}")
     return all(state == "finished" for state in states)
+
+
+def ended_by(error: BaseException) -> int:
+    """Say in one line why the program ends; its exit status."""
+    stop = stop_asked(error)
+    if stop or isinstance(error, KeyboardInterrupt):
+        words = "\nstopped; what was measured is on disk, and the same command goes on from there"
+        print(words, file=sys.stderr)
+        return stop.status if stop else 130
+    if isinstance(error, (*REFUSALS, HydraException)):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    if isinstance(error, OSError | WorkerLost):
+        print(f"error: {one_line(error)}; the same command goes on from what is on disk", file=sys.stderr)
+    elif isinstance(error, Exception):
+        traceback.print_exception(error)
+    else:
+        raise error
+    return 1
 
 
 def main() -> int:
@@ -164,21 +187,8 @@ def main() -> int:
         if failures and not multirun:
             raise failures[0]
         return 0 if finished else 1
-    except KeyboardInterrupt as stop:
-        print(
-            "\nstopped; what was measured is on disk, and the same command goes on from there",
-            file=sys.stderr,
-        )
-        return stop.status if isinstance(stop, Stopped) else 130
-    except (*REFUSALS, HydraException) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except (OSError, WorkerLost) as error:
-        print(f"error: {one_line(error)}; the same command goes on from what is on disk", file=sys.stderr)
-        return 1
-    except Exception as error:
-        traceback.print_exception(error)
-        return 1
+    except BaseException as error:
+        return ended_by(error)
     finally:
         sys.stdout = out
 

@@ -24,7 +24,7 @@ from bnrepro.config import Config, ConfigError
 from bnrepro.config.checks import check
 from bnrepro.config.compose import single
 from bnrepro.config.refusal import kinds, one_line
-from bnrepro.machine import answer_signals
+from bnrepro.machine import Stopped, answer_signals
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS, run
@@ -45,9 +45,9 @@ def main() -> int:
     try:
         check(args.trials >= 1, f"--trials {args.trials}: at least 1")
         return tuned(args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; the same command goes on from there", file=sys.stderr)
-        return 130
+        return stop.status if isinstance(stop, Stopped) else 130
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed; tuning needs the extra tune", file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ class WorkerLost(RuntimeError):
     """A process of a pool was killed, most often for lack of memory."""
 
 
+_asked: list[int] = []  # the signal that asked this process to end
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # Ctrl-C, and what schedulers and terminals send
 
 
@@ -32,18 +33,29 @@ def answer_signals() -> None:
 
     What was ignored before, as SIGHUP under nohup, stays so.
     """
-    seen: list[int] = []
+    _asked.clear()
 
     def answer(signum: int, frame: object) -> None:
-        if seen:
+        if _asked:
             os._exit(128 + signum)  # forked workers die with it: see `_enter`
-        seen.append(signum)
+        _asked.append(signum)
         raise Stopped(signum)
 
     for name in SIGNALS:
         number = getattr(signal, name, None)  # Windows lacks some
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, answer)
+
+
+def stop_asked(error: BaseException | None = None) -> Stopped | None:
+    """Whether a signal has asked this process to end, though `error` may be what a library made of Stopped.
+
+    It comes at any moment, and libraries wrap what is raised inside them: Hydra while it composes, JAX while it
+    compiles.
+    """
+    if isinstance(error, Stopped):
+        return error
+    return Stopped(_asked[0]) if _asked else None
 
 
 def supported() -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.errors import HydraException
 
+from bnrepro import machine
 from bnrepro.machine import SIGNALS
 from bnrepro.runs.folder import RunFolder, Table
 from bnrepro.runs.run import jobs_of, run
@@ -131,3 +134,38 @@ def test_a_worker_that_is_killed_ends_the_run_in_one_line_and_it_resumes(config,
     assert said.count("\n") == 1 and folder.state(cfg.seeds) == "failed"
     assert run(cfg, quiet) == "finished"
     assert folder.table.read_bytes() == whole(cfg)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_signal_that_a_library_turned_into_an_error_of_its_own_is_still_a_stop(
+    many, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(machine, "_asked", [])
+    main = runpy.run_path(TRAIN[1])["main"]
+
+    def wrapped(*_):
+        machine._asked.append(signal.SIGHUP)
+        raise HydraException("something inside was interrupted")
+
+    monkeypatch.setitem(main.__globals__, "run_together", wrapped)
+    variants = ["-m", "variant=baseline,bn"] if many else ["variant=bn"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *variants, f"output={tmp_path}"])
+    assert main() == 128 + signal.SIGHUP
+    said = capsys.readouterr().err
+    assert "the same command goes on" in said and "error" not in said and "failed" not in said
+
+
+def test_a_run_whose_signal_was_turned_into_an_error_is_interrupted_and_not_failed(
+    config, quiet, monkeypatch
+):
+    monkeypatch.setattr(machine, "_asked", [])
+    cfg = config("variant=bn", "eval.probe=false")
+
+    def wrapped(done, remark):
+        if done == 20:
+            machine._asked.append(signal.SIGTERM)
+            raise RuntimeError("something inside was interrupted")
+
+    with pytest.raises(RuntimeError):
+        run(cfg, wrapped)
+    assert RunFolder.of(cfg).state(cfg.seeds) == "interrupted" and not RunFolder.of(cfg).traceback.exists()

@@ -318,7 +318,8 @@ def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
                 run.facts |= {k: measured[k] for k in ("steps_per_s", "replica_steps_per_s")}
             status = "finished"
         except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            stopped = isinstance(error, KeyboardInterrupt) or machine.stop_asked()
+            status = "interrupted" if stopped else "failed"
             for run in runs:
                 run.save()
                 if status == "failed":

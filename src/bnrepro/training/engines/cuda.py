@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from bnrepro import machine
 from bnrepro.data import Dataset
 from bnrepro.models import build
 from bnrepro.training.engines.base import Engine, Function
@@ -144,6 +145,8 @@ class Cuda(Engine):
         try:
             made: Any = inductor(make_fx(flat, tracing_mode="fake")(*leaves), leaves)
         except Exception as error:  # a broken toolchain has many faces; a broken step fails uncompiled too
+            if stop := machine.stop_asked():
+                raise stop from error
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.note = f"compiling failed ({reason[0][:100]}): torch's own kernels"
             return self._plain
