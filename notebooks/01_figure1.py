@@ -25,18 +25,13 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
 from bnrepro.analysis import frame as tidy
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 fig1 = tidy.load(folder / "fig1_mnist.parquet")
 regimes = tidy.regimes(fig1)
 {regime: figures.setting(frame) for regime, frame in regimes.items()}
@@ -113,5 +108,4 @@ card = claims.scorecard(folder).query("claim in ['C1', 'C2', 'C3', 'C16']")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")
-for run in json.loads((folder / "fig1_mnist.json").read_text()):
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "fig1_mnist"))

@@ -25,9 +25,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import figures, report
@@ -35,9 +32,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import grid as effects
 from bnrepro.analysis.figures import grid as drawn
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "design_grid.parquet")
 figures.setting(frame, rates=False)
 
@@ -88,5 +83,4 @@ for effect in ("BN", "linear rate", "dropout"):
     clear = table[table["p_holm"] < 0.05]
     better, worse = (clear["value"] > 0).sum(), (clear["value"] < 0).sum()
     print(f"{effect}: better in {better}, worse in {worse} of {len(table)} cells (p < 0.05 after Holm)")
-provenance = json.loads((folder / "design_grid.json").read_text())
-print(len(provenance), "runs, seeds", provenance[0]["seeds"], json.dumps(provenance[0]["provenance"]))
+print(report.origin(folder, "design_grid"))

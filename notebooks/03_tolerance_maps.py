@@ -25,9 +25,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
@@ -35,9 +32,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import tolerance as effects
 from bnrepro.analysis.figures import tolerance as drawn
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "tolerance_maps.parquet")
 figures.setting(frame, rates=False)
 
@@ -90,5 +85,4 @@ display(Markdown(report.effects_markdown(effects.failures(multiples).query("mult
 card = claims.scorecard(folder).query("claim == 'C7'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
-provenance = json.loads((folder / "tolerance_maps.json").read_text())
-print(len(provenance), "runs, seeds", provenance[0]["seeds"], json.dumps(provenance[0]["provenance"]))
+print(report.origin(folder, "tolerance_maps"))

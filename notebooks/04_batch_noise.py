@@ -28,9 +28,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
@@ -38,9 +35,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import noise as effects
 from bnrepro.analysis.figures import noise as drawn
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "batch_noise.parquet")
 figures.setting(frame, rates=False)
 
@@ -86,5 +81,4 @@ display(Markdown(report.effects_markdown(gaps[gaps["arm"] == "with BN - BN, nois
 card = claims.scorecard(folder).query("claim == 'C17'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
-provenance = json.loads((folder / "batch_noise.json").read_text())
-print(len(provenance), "runs, seeds", provenance[0]["seeds"], json.dumps(provenance[0]["provenance"]))
+print(report.origin(folder, "batch_noise"))

@@ -23,9 +23,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
@@ -33,9 +30,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import regularization
 from bnrepro.analysis.figures.regularization import dropout
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "dropout_bn.parquet")
 figures.setting(frame)
 
@@ -86,5 +81,4 @@ card = claims.scorecard(folder).query("claim in ['C12', 'C18']")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")
-for run in json.loads((folder / "dropout_bn.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "dropout_bn"))

@@ -24,9 +24,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import figures, report
@@ -34,9 +31,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import runs, small_batches
 from bnrepro.analysis.figures.small_batches import by_batch_size
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "small_batches.parquet")
 figures.setting(frame, rates=False)
 
@@ -93,5 +88,4 @@ print("diverged:", "; ".join(" ".join(map(str, row[:3])) for row in lost.to_nump
 
 # %%
 display(Markdown(report.effects_markdown(errors)))
-for run in json.loads((folder / "small_batches.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "small_batches"))

@@ -23,9 +23,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import figures, report
@@ -33,9 +30,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import inference, runs
 from bnrepro.analysis.figures.inference import over_training
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "inference_stats.parquet")
 figures.setting(frame)
 
@@ -79,8 +74,7 @@ for row in last.to_dict("records"):
     change = report.format_interval(row["unit"], -row["value"], -row["high"], -row["low"])
     where = f"momentum {row['momentum']}, batch size {row['batch size']}"
     print(f"clear at the last step: {row['population minus']} instead of Algorithm 2, {where}: {change}")
-for run in json.loads((folder / "inference_stats.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "inference_stats"))
 
 # %% [markdown]
 # ## What it means

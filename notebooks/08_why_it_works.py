@@ -25,9 +25,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
@@ -36,9 +33,7 @@ from bnrepro.analysis.claims import jacobian
 from bnrepro.analysis.effects import why
 from bnrepro.analysis.figures import why as drawn
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "why_it_works.parquet")
 activations = ["sigmoid", "relu"]
 figures.setting(frame)
@@ -129,5 +124,4 @@ for statement, rule in rules.items():
     display(Markdown(f"{statement}: **{verdict.verdict}**"))
     print(f"{verdict.measure} {value}, {verdict.n} {verdict.of}\n{verdict.note}\n")
 display(Markdown(report.effects_markdown(why.accuracy_table(frame))))
-for run in json.loads((folder / "why_it_works.json").read_text()):
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "why_it_works"))

@@ -22,9 +22,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import figures, report
@@ -32,9 +29,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import placement
 from bnrepro.analysis.figures.placement import placement as dots
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "placement.parquet")
 figures.setting(frame)
 
@@ -79,8 +74,7 @@ for name, table in (
 
 # %%
 display(Markdown(report.effects_markdown(placement.effects_table(frame, "test/accuracy_population"))))
-for run in json.loads((folder / "placement.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "placement"))
 
 # %% [markdown]
 # ## What it means

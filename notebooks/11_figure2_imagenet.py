@@ -23,9 +23,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, report
@@ -33,9 +30,7 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import imagenet
 from bnrepro.analysis.figures import imagenet as figures
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 paths = sorted(folder.glob("fig2_imagenet*.parquet"))
 frames = {path.stem: tidy.load(path) for path in paths}
 for name, frame in frames.items():
@@ -95,9 +90,7 @@ card = claims.scorecard(folder).query("claim in ['C8', 'C9', 'C10', 'C11']")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")
-for path in paths:
-    for run in json.loads(path.with_suffix(".json").read_text())[:1]:
-        print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, *(path.stem for path in paths)))
 
 # %% [markdown]
 # ## What it means

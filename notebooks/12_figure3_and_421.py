@@ -21,9 +21,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -34,9 +31,7 @@ from bnrepro.analysis.effects.runs import compact
 from bnrepro.analysis.figures.ablation import ablation
 from bnrepro.analysis.figures.imagenet import described
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 paper = pd.read_csv(folder / "paper.csv")
 frames = {path.stem: tidy.load(path) for path in sorted(folder.glob("fig2_imagenet*.parquet"))}
 tables = {name: imagenet.figure3_table(frame, paper) for name, frame in frames.items()}
@@ -102,5 +97,4 @@ print(f"clear after Holm's correction: {(effects['p_holm'] < 0.05).sum()} of {le
 card = claims.scorecard(folder).query("claim == 'C13'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print("\n".join(card["note"].iloc[0].split("; ")))
-for run in json.loads((folder / "ablation_imagenet.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "ablation_imagenet"))

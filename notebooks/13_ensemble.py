@@ -21,9 +21,6 @@
 
 # %%
 # %matplotlib inline
-import json
-from pathlib import Path
-
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -33,9 +30,7 @@ from bnrepro.analysis.effects import ensemble
 from bnrepro.analysis.figures.ensemble import ensemble as dots
 from bnrepro.analysis.figures.imagenet import described
 
-folder = next(
-    path / "results" for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists()
-)
+folder = tidy.results()
 frame = tidy.load(folder / "fig4_ensemble.parquet")
 paper = pd.read_csv(folder / "paper.csv")
 described(frame)
@@ -85,5 +80,4 @@ print(f"wrong for all members: {none:.1%}; right for all: {every:.1%}")
 card = claims.scorecard(folder).query("claim == 'C14'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].iloc[0])
-for run in json.loads((folder / "fig4_ensemble.json").read_text())[:1]:
-    print(run["run"], f"({len(run['seeds'])} seeds):", json.dumps(run["provenance"]))
+print(report.origin(folder, "fig4_ensemble"))

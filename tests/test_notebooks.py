@@ -12,6 +12,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
+from bnrepro.analysis import frame as tidy
+from bnrepro.analysis import report
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -71,3 +74,20 @@ def test_executed_notebooks_share_a_process_and_nothing_else_until_one_fails(tmp
             assert cell["execution_count"] == 1
             printed[name] = "".join(cell["outputs"][0]["text"]).split()
     assert printed["b"] == [*printed["a"], "False", "6"] and printed["last"] != printed["a"]
+
+
+def test_results_are_found_from_anywhere_and_their_absence_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tidy.results() == ROOT / "results"
+    monkeypatch.setenv("BNREPRO_RESULTS", str(tmp_path))
+    with pytest.raises(tidy.NoResults, match="no results/ here: open the notebook in a checkout") as caught:
+        tidy.results()
+    assert caught.value._render_traceback_() == [str(caught.value)]
+
+
+def test_a_table_s_origin_is_a_line(tmp_path):
+    text = report.origin(ROOT / "results", "fig1_mnist", "sensitivity_mnist")
+    assert (
+        len(text.splitlines()) == 2
+        and "seeds 40 to 69; python scripts/train.py -m experiment=fig1_mnist" in text
+    )

@@ -6,6 +6,7 @@ are compared seed by seed. Where a frame holds several runs per (variant, seed),
 `frame.query(...)`.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,30 @@ from bnrepro.analysis.collect import KEYS, MissingData
 from bnrepro.analysis.statistics import compared, estimate
 
 CHANCE = 0.1  # the accuracy of a net that diverged: ten classes
+
+
+class NoResults(MissingData):
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence, without the calls that led to it."""
+        return [str(self)]
+
+
+def results() -> Path:
+    """The folder of results: of the checkout one is in, else of the one this package runs from, or BNREPRO_RESULTS.
+
+    Raises NoResults.
+    """
+    if given := os.environ.get("BNREPRO_RESULTS"):
+        places = [Path(given)]
+    else:
+        parents = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[3]]
+        places = [parent / "results" for parent in parents if (parent / "pyproject.toml").is_file()]
+    for place in places:
+        if (place / "scorecard.csv").is_file():
+            return place
+    raise NoResults(
+        "no results/ here: open the notebook in a checkout, or set BNREPRO_RESULTS to its results/"
+    )
 
 
 def load(path: Path | str) -> pd.DataFrame:

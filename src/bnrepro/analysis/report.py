@@ -1,6 +1,8 @@
 """Numbers -> Markdown: tables of effects, and the scorecard as a file and as the README's block."""
 
+import json
 from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -94,3 +96,23 @@ def with_scorecard(readme: str, card: pd.DataFrame) -> str:
     if start < 0 or stop < start:
         raise ValueError(f"README.md has no block {BEGIN} ... {END}")
     return f"{readme[:start]}{BEGIN}\n{scorecard_short(card)}{readme[stop:]}"
+
+
+def origin(results: Path, *experiments: str) -> str:
+    """Where a notebook's tables come from, a line each: runs, seeds, command, commit, hardware, dates."""
+    lines = []
+    for name in experiments:
+        runs = json.loads((results / f"{name}.json").read_text())
+        facts = [run["provenance"] for run in runs]
+        seeds = sorted({seed for run in runs for seed in run["seeds"]})
+        told = {
+            key: list(dict.fromkeys(str(fact.get(key)) for fact in facts)) for key in ("commit", "hardware")
+        }
+        days = sorted({fact["date"][:10] for fact in facts})
+        commits = ", ".join(commit[:7] for commit in told["commit"])
+        count = f"{len(runs)} run{'s' * (len(runs) > 1)}, seeds {seeds[0]} to {seeds[-1]}"
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        lines.append(
+            f"{name}: {count}; {facts[0]['command']}; commit {commits}; {', '.join(told['hardware'])}; {when}"
+        )
+    return "\n".join(lines)
