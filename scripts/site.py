@@ -5,6 +5,7 @@ configuration) is linked to a page that shows the file. Needs the extra `site`, 
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -53,6 +54,9 @@ def main() -> int:
     try:
         laid_out = stage(args.out)
         build(args.out)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed; the site needs the extra site", file=sys.stderr)
         return 2
@@ -91,6 +95,8 @@ def stage(out: Path) -> int:
     widgets(docs / "assets")
     steps = docs / "docs" / "step_by_step.md"
     steps.write_text(with_code(steps.read_text()))
+    architecture = docs / "docs" / "architecture.md"
+    architecture.write_text(with_diagrams(architecture.read_text()))
     config = yaml.safe_load((ROOT / "docs" / "site" / "mkdocs.yml").read_text())
     handler = next(p["mkdocstrings"] for p in config["plugins"] if isinstance(p, dict))["handlers"]["python"]
     handler["paths"] = [str(ROOT / "src")]
@@ -153,6 +159,23 @@ def with_code(text: str) -> str:
         return f'```python title="src/bnrepro/norm.py, line {at[0]}"\n{source[at[0] - 1].strip()}\n```'
 
     return re.sub(r"\{\{(.+?)\}\}", shown, text)
+
+
+def with_diagrams(text: str) -> str:
+    """Each Mermaid diagram of a page becomes its drawing in docs/site/assets, named after its source.
+
+    Mermaid itself is 3.5 MB and would draw on every visit. Raises ValueError where a diagram has been changed since.
+    """
+
+    def drawn(found: re.Match) -> str:
+        name = f"diagram-{hashlib.sha256(found[1].encode()).hexdigest()[:8]}.svg"
+        if not (ROOT / "docs" / "site" / "assets" / name).is_file():
+            raise ValueError(
+                f"a diagram has changed: draw it with Mermaid and save it as docs/site/assets/{name}"
+            )
+        return f"![The diagram](../assets/{name})"
+
+    return re.sub(r"```mermaid\n(.*?)```", drawn, text, flags=re.DOTALL)
 
 
 def linked(docs: Path) -> None:

@@ -65,6 +65,14 @@ def test_a_line_of_code_that_is_gone_is_refused():
         with_code("{{dgama = }}")
 
 
+def test_a_diagram_that_was_changed_but_not_drawn_again_is_refused():
+    with_diagrams = runpy.run_path(str(ROOT / "scripts/site.py"))["with_diagrams"]
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert "assets/diagram-" in with_diagrams(text) and "mermaid" not in with_diagrams(text)
+    with pytest.raises(ValueError, match="a diagram has changed"):
+        with_diagrams(text.replace("fit()", "train()"))
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built site's folder. Strict: a link that leads nowhere fails the build."""
