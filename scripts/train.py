@@ -26,7 +26,7 @@ from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS, run_together
 from bnrepro.runs.sweep import check_all, packs, unfinished
-from bnrepro.training.engines.data_parallel import is_main, world_size
+from bnrepro.training.engines.data_parallel import is_main, leave_process_group, world_size
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to `main` whole, which says them in one line
 failures: list[Exception] = []  # of this process's jobs
@@ -194,9 +194,13 @@ def main() -> int:
 
 
 def leave(status: int) -> None:
-    """End the process; at once where W&B was given up, whose client would wait for its service at exit."""
+    """End the process.
+
+    At once where W&B was given up, whose client would wait for its service at exit, and where there was a group of
+    processes, whose threads may abort then.
+    """
     mirror = sys.modules.get("bnrepro.runs.wandb")
-    if mirror is not None and mirror.lost:
+    if leave_process_group(together=status == 0) or (mirror is not None and mirror.lost):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from bnrepro.training.optim import Tensors
 from bnrepro.training.state import PARTS, Replica, State
 from bnrepro.training.step import autograd_and_value
 
+LEAVE_TIMEOUT = timedelta(seconds=60)  # for processes that end together
 OWN_NOISE = 1_000_003  # between the seeds of two processes' dropout and augmentation
 
 
@@ -46,6 +49,20 @@ def init_process_group(device: torch.device) -> None:
     """Enter the group of torchrun's processes, once."""
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def leave_process_group(together: bool) -> bool:
+    """Leave the group, with `together` when the others are done as well; whether there was one.
+
+    A process that ends while another still listens to it makes gloo abort that one, with all its work done.
+    """
+    if not dist.is_initialized():
+        return False
+    with suppress(RuntimeError):  # the others are gone: there is nobody to wait for
+        if together and dist.get_backend() == "gloo":
+            dist.monitored_barrier(timeout=LEAVE_TIMEOUT)
+        dist.destroy_process_group()
+    return True
 
 
 def dismiss(device: torch.device) -> None:
