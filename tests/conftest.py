@@ -15,3 +15,9 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux":
         pytest.skip("forks")
     monkeypatch.setattr(machine, "can_fork", lambda: True)
+
+
+@pytest.fixture(autouse=True)
+def no_signal_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that one test sends to its own process asks no later test to stop."""
+    monkeypatch.setattr(machine, "_asked", [])

@@ -114,5 +114,11 @@ def _enter(setup: Callable[[], None]) -> None:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # a bar's stand-ins may be locked for ever
     for name in SIGNALS:  # sent to all processes of a job: they are the parent's to answer
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan outlives a killed parent
+    end_with_parent(signal.SIGKILL)
     setup()
+
+
+def end_with_parent(signum: int) -> None:
+    """On Linux: this process gets that signal when the one that started it is gone, so that no orphan outlives it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signum)  # PR_SET_PDEATHSIG

@@ -8,6 +8,7 @@ takes its statistics over these, as on the paper's cluster, or over all of them 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bnrepro import machine
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset
 from bnrepro.training.engines.eager import Eager
@@ -46,8 +48,10 @@ def is_main() -> bool:
 
 
 def init_process_group(device: torch.device) -> None:
-    """Enter the group of torchrun's processes, once."""
+    """Enter the group of torchrun's processes, once. They end with torchrun, also where it is killed."""
     if not dist.is_initialized():
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            machine.end_with_parent(signal.SIGTERM)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
