@@ -51,7 +51,7 @@ def init_process_group(device: torch.device) -> None:
     """Enter the group of torchrun's processes, once. They end with torchrun, also where it is killed."""
     if not dist.is_initialized():
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            machine.end_with_parent(signal.SIGTERM)
+            machine.end_with_parent(signal.SIGKILL)  # it may wait for the others where no handler runs
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
