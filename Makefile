@@ -37,13 +37,13 @@ scorecard: $(ENV)  ## judge every claim from results/ and update README.md
 	@$(PY) scripts/scorecard.py
 
 site: $(ENV)  ## the study as a site that opens from the disk: build/site/html/index.html (15 seconds)
-	@OMP_NUM_THREADS=1 $(PY) scripts/site.py
+	@OMP_NUM_THREADS=1 $(PY) scripts/website.py
 
 # One thread per process: two processes with two threads each on two cores are many times slower.
-test: $(ENV)  ## the whole test suite (7 minutes)
+test: $(ENV)  ## the whole test suite (11 minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5
 
-chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is left, byte for byte (25 minutes)
+chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is left, byte for byte (17 minutes)
 	@OMP_NUM_THREADS=1 $(PY) tests/chaos/chaos.py $(ARGS)
 
 lint: $(ENV)  ## format, style, imports and types, checked

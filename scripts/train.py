@@ -154,8 +154,8 @@ def main() -> int:
             sys.argv.append(f"train.processes={world_size()}")
             if not is_main():
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115, the main process speaks and judges for all
-        flags, how = without_format(arguments(sys.argv[1:])[0])
-        overrides = arguments(sys.argv[1:])[1]
+        flags, overrides = arguments(sys.argv[1:])
+        flags, how = without_format(flags)
         if how != "table":
             sys.stdout = sys.stderr  # the closing table has the other for itself
         multirun = "-m" in flags or "--multirun" in flags
@@ -182,8 +182,10 @@ def main() -> int:
             sweep(configs) if multirun and not launched else train()
         finally:
             finished = not failures
-            if is_main() and (multirun or finished):
-                finished &= closing(configs, before, how, out) or not multirun
+            if is_main() and multirun:
+                finished = closing(configs, before, how, out)
+            elif is_main() and finished:
+                closing(configs, before, how, out)
         if failures and not multirun:
             raise failures[0]
         return 0 if finished else 1

@@ -59,6 +59,25 @@ def test_where_fork_is_unsafe_a_pool_has_threads(monkeypatch, reason):
         assert isinstance(pool, ThreadPoolExecutor) and pool.submit(threading.get_ident).result()
 
 
+def lose_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_pool_that_lost_a_worker_ends_the_others_though_they_ignore_sigterm(forks):
+    pool = machine.pool(2)
+    workers = list(pool._processes.values())  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(machine.WorkerLost, match="the same command resumes"):
+        machine.results([pool.submit(lose_this_process)])
+    try:
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2
+    finally:
+        for worker in workers:
+            worker.kill()
+    pool.shutdown()
+
+
 def own_pool(pids):
     pool = machine.pool(1)
     pids.put(pool.submit(os.getpid).result())

@@ -1,14 +1,13 @@
 """Every command of the README works as it is written, in an empty folder that has the repository's files."""
 
-import io
 import os
-import random
 import re
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from pictures import picture, write_folder
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs").glob("*.md")
@@ -25,13 +24,11 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("Makefile", "pyproject.toml", "requirements.lock", "conf", "scripts", "src", ".venv"):
         (folder / name).symlink_to(ROOT / name)
-    random.seed(0)
-    for part in ("train/cat", "train/dog", "val/cat", "val/dog"):
-        (folder / "pictures" / part).mkdir(parents=True)
-        for i in range(20):
-            file = io.BytesIO()
-            Image.frombytes("RGB", (40, 40), random.randbytes(4800)).save(file, "JPEG")
-            (folder / "pictures" / part / f"{i}.jpg").write_bytes(file.getvalue())
+    places = product(("train", "val"), ("cat", "dog"), range(20))
+    write_folder(
+        folder / "pictures",
+        {f"{part}/{name}/{i}.jpg": picture(i, 40, 40) for part, name, i in places},
+    )
     return folder
 
 

@@ -59,14 +59,14 @@ def test_a_widget_is_small_is_placed_on_a_page_and_has_no_address(name):
 
 
 def test_a_line_of_code_that_is_gone_is_refused():
-    with_code = runpy.run_path(str(ROOT / "scripts/site.py"))["with_code"]
+    with_code = runpy.run_path(str(ROOT / "scripts/website.py"))["with_code"]
     assert "norm.py, line" in with_code("{{dgamma = }}")
     with pytest.raises(ValueError, match="no line 'dgama = '"):
         with_code("{{dgama = }}")
 
 
 def test_a_diagram_that_was_changed_but_not_drawn_again_is_refused():
-    with_diagrams = runpy.run_path(str(ROOT / "scripts/site.py"))["with_diagrams"]
+    with_diagrams = runpy.run_path(str(ROOT / "scripts/website.py"))["with_diagrams"]
     text = (ROOT / "docs/architecture.md").read_text()
     assert "assets/diagram-" in with_diagrams(text) and "mermaid" not in with_diagrams(text)
     with pytest.raises(ValueError, match="a diagram has changed"):
@@ -78,7 +78,10 @@ def site(tmp_path_factory):
     """The built site's folder. Strict: a link that leads nowhere fails the build."""
     out = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/site.py", "--out", out], capture_output=True, text=True, timeout=300
+        [sys.executable, ROOT / "scripts/website.py", "--out", out],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return out / "html"

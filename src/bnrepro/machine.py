@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.context import BaseContext
 from typing import Any
 
 
@@ -91,10 +92,26 @@ def pool(workers: int, setup: Callable[[], None] | None = None) -> Executor:
     """
     if not can_fork():
         return ThreadPoolExecutor(workers, initializer=setup or _nothing)
-    context = multiprocessing.get_context("fork")
-    forked = ProcessPoolExecutor(workers, context, _enter, (setup or _nothing,))
+    forked = ProcessPoolExecutor(workers, _forks(), _enter, (setup or _nothing,))
     forked.submit(os.getpid).result()
     return forked
+
+
+def _forks() -> BaseContext:
+    """Forked processes that end when they are told to, though they ignore SIGTERM: see `_enter`.
+
+    Else a pool that lost one of them waits for ever, at its end, for another that waits for the lost one.
+    """
+    from multiprocessing.context import ForkContext, ForkProcess  # Windows has neither
+
+    class Worker(ForkProcess):
+        def terminate(self) -> None:
+            self.kill()
+
+    class Forks(ForkContext):
+        Process = Worker
+
+    return Forks()
 
 
 def results(jobs: list[Future]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Kill commands at random moments, run them again, and compare what is left with an undisturbed run, byte for byte.
 
-    python tests/chaos/chaos.py --kills 200       (make chaos; about 20 minutes on 2 cores)
+    python tests/chaos/chaos.py --kills 200       (make chaos; 17 minutes on 2 cores)
 
 A round: a command of one of the scenarios is started and ended at a random moment by SIGKILL, or by a signal that
 asks it to end, again and again, until it gets through. Every table (or file of results, or cache) must then have
