@@ -62,7 +62,7 @@ def small_batches(seeds: int = 5, sizes: tuple[int, ...] = (2, 4, 8, 16, 32, 64,
             noise = 0.001 * luck(seed, size) + 0.0003 * luck(seed, size, 1) if size <= 16 else noise
         steps = 120_000 // size
         run = {"variant": method, "seed": seed, "data.batch_size": size, "train.steps": steps}
-        run |= {"optim.lr": 0.1 * size / 60}
+        run |= {"optim.lr": 0.1}
         lost = method == "baseline" and size == 256 and seed == 0
         rows.append({**run, "step": 0, "name": "test/accuracy", "value": 0.1})
         value = np.nan if lost else 1 - error - noise

@@ -70,11 +70,41 @@ def test_the_figure_shows_bn_in_both_panels_and_says_what_diverged():
         "small_batches_minus_baseline",
     ]
     figure = made[0][1]
-    for ax in figure.axes:
+    for ax in figure.axes[:2]:
         line = next(line for line in ax.lines if line.get_label() == "BN, moving averages")
         expected = 100 * (1 - effects.accuracies(FRAME)["bn"].groupby("data.batch_size").mean())
         np.testing.assert_allclose(np.asarray(line.get_ydata()), expected)
     assert "1 of the runs diverged" in " ".join(figure.get_supxlabel().split())  # it is wrapped
+
+
+def test_a_method_is_judged_on_the_test_set_at_the_rate_that_held_out_images_choose():
+    frame = FRAME.assign(**{"data.holdout": 0})
+    held = frame[frame["name"] == "test/accuracy"].assign(name="val/accuracy")
+    faster = frame[frame["name"] != "diverged_at"].assign(**{"optim.lr": 0.3})  # on the test set as good
+    better = held[held["data.batch_size"] == 16].assign(**{"optim.lr": 0.3})
+    worse = held[held["data.batch_size"] != 16].assign(**{"optim.lr": 0.3, "value": 0.2})
+    better = better.assign(value=better["value"] + 0.01 * (better["step"] > 0))
+    both = pd.concat([frame, held, faster.assign(value=faster["value"] - 0.05), better, worse])
+    rates = effects.rates(both)
+    assert (rates.loc[16] == 0.3).all() and (rates.drop(index=16) == 0.1).all(axis=None)
+    assert list(rates) == [method for method in effects.METHODS if method != "bn_exact"]
+    expected = effects.accuracies(FRAME)
+    expected.loc[16] = expected.loc[16].to_numpy() - 0.05
+    pd.testing.assert_frame_equal(effects.accuracies(both), expected)
+    table = effects.errors_table(both).set_index(["batch size", "test error of"])["rate at 60"]
+    assert table[16, "BN, exact statistics"] == "0.3" and table[2, "GroupNorm"] == "0.1"
+    assert effects.shown_rates(both).loc[16, "GroupNorm"] == "0.3 *"
+
+
+def test_equally_good_rates_go_to_the_lower_one_and_a_diverged_run_is_chance():
+    other = FRAME.assign(**{"optim.lr": 0.3})
+    both = pd.concat([FRAME, other])
+    assert (effects.rates(both) == 0.1).all(axis=None)
+    run = (other["variant"] == "layernorm") & (other["data.batch_size"] == 2)
+    died = other[run & (other["seed"] == 3) & (other["step"] > 0)].assign(name="diverged_at", value=7.0)
+    above = other[run].assign(value=other[run]["value"] + 0.01)
+    assert effects.rates(pd.concat([FRAME, above])).loc[2, "layernorm"] == 0.3
+    assert effects.rates(pd.concat([FRAME, above, died])).loc[2, "layernorm"] == 0.1
 
 
 def test_two_runs_where_one_belongs_are_refused_and_a_missing_column_is_named():

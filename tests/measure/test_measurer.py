@@ -10,7 +10,7 @@ import torch
 
 from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, OptimConfig, RecordConfig, TrainConfig
 from bnrepro.data import Dataset, load
-from bnrepro.measure.evaluate import evaluate
+from bnrepro.measure.evaluate import evaluate, with_population_statistics
 from bnrepro.measure.evaluators import Measurer, Measures
 from bnrepro.measure.metrics import declared
 from bnrepro.training.engines.cuda import Cuda
@@ -167,5 +167,8 @@ def test_with_a_holdout_the_test_set_is_measured_at_the_last_step_too() -> None:
     (expected, _) = evaluate(Eager(state, whole), state, whole)
     assert values["test/accuracy"] == expected["test/accuracy"]
     assert values["val/accuracy"] != expected["test/accuracy"]
+    population = with_population_statistics(engine, state, data, 32)
+    (exact, _) = evaluate(Eager(state, whole), population, whole, "_population")
+    assert values["test/accuracy_population"] == exact["test/accuracy_population"]
     state.step = STEPS - 1
     assert "test/accuracy" not in measurer(state, losses)[0].values

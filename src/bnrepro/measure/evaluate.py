@@ -80,11 +80,11 @@ def evaluate_train(engine: Engine, state: State, data: Dataset) -> Values:
     return _scored(engine, state, data, rows, ("images", "labels"), "train", "_eval")
 
 
-def evaluate_test(engine: Engine, state: State, data: Dataset) -> Values:
-    """{"test/loss", "test/accuracy"}, where `evaluate` measures a validation split; as there."""
+def evaluate_test(engine: Engine, state: State, data: Dataset, suffix: str = "") -> Values:
+    """{"test/loss<suffix>", "test/accuracy<suffix>"}, where `evaluate` measures a validation split; as there."""
     assert data.test_labels is not None, "without data.holdout the split is the test set"
     rows = torch.arange(len(data.test_labels))
-    return _scored(engine, state, data, rows, ("test_images", "test_labels"), "test")
+    return _scored(engine, state, data, rows, ("test_images", "test_labels"), "test", suffix)
 
 
 def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: int) -> Values:

@@ -106,17 +106,21 @@ def _diagnose(measurer: Measurer, state: State, last: bool) -> list[Measures]:
 
 
 def _statistics(measurer: Measurer, state: State, last: bool) -> list[Measures]:
-    """With BN: population statistics at the last step; eval.inference: always, and the test batches' own."""
-    inference = measurer.cfg.eval.inference
+    """With BN: population statistics at the last step, where eval.test asks for it on the test set, too.
+
+    eval.inference: population statistics always, and the test batches' own.
+    """
+    inference, test = measurer.cfg.eval.inference, measurer.cfg.eval.test and last
     if measurer.cfg.model.norm not in BATCH_NORMS or not (last or inference):
         return [Measures({}, {}) for _ in range(len(state))]
     given = (measurer.data, measurer.batch_size)
     population = with_population_statistics(measurer.engine, state, *given)
     found = _plain(evaluate(measurer.engine, population, measurer.data, "_population"))
-    for mine, values in zip(
-        found, evaluate_by_batch(measurer.engine, state, *given) if inference else (), strict=False
-    ):
-        mine.values.update(values)
+    more = [evaluate_by_batch(measurer.engine, state, *given)] if inference else []
+    more += [evaluate_test(measurer.engine, population, measurer.data, "_population")] if test else []
+    for values in more:
+        for mine, other in zip(found, values, strict=True):
+            mine.values.update(other)
     return found
 
 

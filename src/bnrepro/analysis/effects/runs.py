@@ -31,6 +31,24 @@ def finals(frame: pd.DataFrame, name: str, cell: list[str], failed: float = CHAN
     return found.reorder_levels([*cell, "seed"]).sort_index()
 
 
+def best_rates(frame: pd.DataFrame, cell: list[str]) -> pd.Series:
+    """The rate (optim.lr) of each cell and variant with the highest accuracy, mean over seeds, at the last step.
+
+    Accuracy on held-out images, if there are any; a diverged run counts as chance; a tie goes to the lower rate.
+    Index: *cell, variant.
+    """
+    found = last(frame, tidy.accuracy_name(frame), [*cell, "optim.lr"])
+    mean = found.groupby(level=[*cell, "variant", "optim.lr"]).mean().unstack("optim.lr")
+    return mean.idxmax(axis=1).rename("optim.lr")
+
+
+def at_best_rates(frame: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """The runs of each cell and variant at the rate that `best_rates` names for it."""
+    rates = best_rates(frame, cell)
+    own = rates.reindex(pd.MultiIndex.from_frame(frame[rates.index.names])).to_numpy()
+    return frame[frame["optim.lr"].to_numpy() == own]
+
+
 def compact(table: pd.DataFrame, row: str, column: str) -> pd.DataFrame:
     """A table of effects as a grid of words, "+0.12 [+0.05, +0.19] *"; *: Holm's p < 0.05."""
     words = [

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from bnrepro.analysis.effects import small_batches as effects
 from bnrepro.analysis.figures import style
@@ -30,27 +31,35 @@ TICKS = [0.5, 1, 2, 3, 5, 10, 20, 50, 90]
 
 
 def by_batch_size(frame: pd.DataFrame) -> Figure:
-    """Final test error (logarithmic) against batch size (logarithmic); all methods on one pair of axes."""
-    errors = 100 * (1 - effects.accuracies(frame))
+    """Final test error against batch size, above each method's best rate; all axes logarithmic."""
+    errors, own = 100 * (1 - effects.accuracies(frame)), effects.rates(frame)
     with mpl.rc_context(style.STYLE):
-        fig = Figure(figsize=(9.5, 4.4), layout="constrained")
-        axes = fig.subplots(1, 2, sharey=True)
-        for ax, (title, methods) in zip(axes, PANELS.items(), strict=True):
+        fig = Figure(figsize=(9.5, 6.2), layout="constrained")
+        (axes, below) = fig.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+        for ax, low, (title, methods) in zip(axes, below, PANELS.items(), strict=True):
             for method in (m for m in methods if m in errors):
                 seeds = errors[method].unstack("seed")
                 style.band(ax, seeds, ms=4.5, label=effects.METHODS[method], **LOOKS[method])
+            for method in (m for m in methods if m in own):
+                low.plot(own[method].dropna(), ms=4.5, **LOOKS[method])
+            low.set(yscale="log", xlabel="batch size")
             ax.set_title(title)
         for ax in axes:  # after the lines: their means are arithmetic
             _scales(ax, errors)
             ax.legend(loc="best", handlelength=3)
         axes[0].set_ylabel("test error, %")
+        below[0].set_ylabel("best rate, at 60")
+        below[0].set_yticks(offered := sorted(frame["optim.lr"].unique()), [f"{rate:g}" for rate in offered])
+        below[0].yaxis.set_minor_locator(NullLocator())
+        below[0].set_ylim(offered[0] / 1.5, offered[-1] * 1.5)
         n, lost = frame["seed"].nunique(), effects.diverged(frame).drop(columns="bn_exact", errors="ignore")
         failures = int(lost.to_numpy(dtype=float, na_value=0).sum())
         words = f"{failures} of the runs diverged and count as 90%" if failures else "no run diverged"
         style.caption(
             fig,
-            f"{style.setting(frame, rates=False)}; equal examples seen, learning rate scaled with the batch"
-            f" size. At the last step; mean of {n} seeds, band: lowest to highest seed; {words}.",
+            f"{style.setting(frame, rates=False)}; equal examples seen. Rate: best on held-out images for each"
+            f" method and batch size, proportional to the batch within {offered[0]:g} to {offered[-1]:g} at 60."
+            f" Mean of {n} seeds at the last step, band: lowest to highest seed; {words}.",
             "Exact statistics: the same nets as BN, judged with Algorithm 2."
             f" Ghost BN normalizes groups of {effects.GHOST} examples: up to there it is BN.",
         )
@@ -59,7 +68,6 @@ def by_batch_size(frame: pd.DataFrame) -> Figure:
 
 def _scales(ax: Axes, errors: pd.DataFrame) -> None:
     batch_axis(ax, errors.index.get_level_values("data.batch_size").unique().sort_values())
-    ax.set_xlabel("batch size")
     ax.set_yscale("log")
     ax.set_yticks(TICKS)
     ax.yaxis.set_major_formatter("{x:g}")
