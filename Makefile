@@ -14,14 +14,14 @@ RECENT_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # What a command does not use is refused: `make figure1 train.steps=9` would be a variable of make that nobody reads.
 SPACE := $(subst ,, )
 GIVEN := $(subst \$(SPACE),_,$(MAKEOVERRIDES))
-UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
+UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos test-slurm,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
 $(if $(UNUSED),$(error $(firstword $(UNUSED)): not used; settings go into ARGS, as in: make figure1 ARGS="train.steps=10000"))
 
-.PHONY: help figure1 study figures scorecard site test chaos lint benchmark clean
+.PHONY: help figure1 study figures scorecard site test chaos test-slurm lint benchmark clean
 
 help:  ## this list
 	@echo "Batch Normalization, reproduced. Commands:"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute; ARGS="train.steps=10000")
 	@$(PY) scripts/figure1.py $(ARGS)
@@ -45,6 +45,9 @@ test: $(ENV)  ## the whole test suite (11 minutes)
 
 chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is left, byte for byte (17 minutes)
 	@OMP_NUM_THREADS=1 $(PY) tests/chaos/chaos.py $(ARGS)
+
+test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: jobs killed, cancelled, out of time (5 minutes; root)
+	@$(PY) tests/slurm/trial.py $(ARGS)
 
 lint: $(ENV)  ## format, style, imports and types, checked
 	@.venv/bin/ruff format --check .

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import TextIO
+from collections.abc import Callable
+from functools import partial
+from typing import TextIO, TypeAlias
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,21 +17,23 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from bnrepro.config import REFERENCE_BATCH, Config, MLPConfig
+from bnrepro.config import Config
 from bnrepro.config.checks import check
 from bnrepro.config.commandline import arguments, without_format
-from bnrepro.config.compose import CONF, jobs, single, typed, understood
+from bnrepro.config.compose import CONF, jobs, single, slurm_settings, typed, understood
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
 from bnrepro.machine import WorkerLost, answer_signals, stop_asked
-from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import REFUSALS, run_together
-from bnrepro.runs.sweep import check_all, packs, unfinished
+from bnrepro.runs.run import REFUSALS
+from bnrepro.runs.slurm import check_slurm, train_on_slurm
+from bnrepro.runs.sweep import check_all, label, packs, train_pack, unfinished
 from bnrepro.training.engines.data_parallel import is_main, leave_process_group, world_size
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's errors come to `main` whole, which says them in one line
 failures: list[Exception] = []  # of this process's jobs
+# Trains packs, and says which of them failed and why.
+Trainer: TypeAlias = Callable[[list[list[Config]]], list[tuple[list[Config], Exception]]]
 
 
 @hydra.main(config_path=CONF, config_name="config", version_base="1.3")
@@ -51,38 +55,27 @@ def train(cfg: DictConfig) -> str:
     return state
 
 
-def train_pack(configs: list[Config], before: str = "", leave_busy: bool = True) -> str:
-    """Train runs that share their shapes, those that nobody else works on; says which were finished before."""
-    replicas = sum(len(c.seeds) for c in configs)
-    with progress(before + label(configs), configs[0].steps, replicas) as update:
-        states = run_together(configs, update, leave_busy)
-    for config, state in zip(configs, states, strict=True):
-        if state == "skipped" and len(configs) == 1:
-            print(f"{label([config])}: finished before, skipped")
-    return states[0]
-
-
-def label(configs: list[Config]) -> str:
-    """What differs between runs that train together is left to the closing table."""
-    first = configs[0]
-    words = [f"{first.experiment}/{'+'.join(dict.fromkeys(c.variant for c in configs))}"]
-    if first.data.batch_size != REFERENCE_BATCH:
-        words.append(f"batch {first.data.batch_size}")
-    spreads = [c.model.init_std for c in configs if isinstance(c.model, MLPConfig)]
-    for name, values in (("lr", [c.optim.lr for c in configs]), ("std", spreads)):
-        if not values:
-            continue
-        low, high = min(values), max(values)
-        words.append(f"{name} {low:g}" if low == high else f"{name} {low:g}..{high:g}")
-    return " ".join(words)
-
-
-def sweep(configs: list[Config]) -> None:
+def sweep(configs: list[Config], train_packs: Trainer) -> None:
     """Every job of a sweep, those that share their shapes side by side. A failure ends its own pack only.
 
     Runs on which another process works are left to it, and looked at again when it lets go.
     """
     todo = packs(unfinished(configs))
+    failed = []
+    for pack, error in train_packs(todo) if todo else ():
+        failures.append(error)
+        failed += pack
+    left = [cfg for cfg in unfinished([cfg for pack in todo for cfg in pack]) if cfg not in failed]
+    if left:
+        runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
+        print(f"{runs} being trained by another process: waiting for it", flush=True)
+        for cfg in left:
+            RunFolder.of(cfg).wait()
+        sweep(left, train_packs)
+
+
+def one_by_one(todo: list[list[Config]]) -> list[tuple[list[Config], Exception]]:
+    """Train packs in this process; those that failed, and why."""
     failed = []
     for i, pack in enumerate(todo, 1):
         try:
@@ -90,16 +83,13 @@ def sweep(configs: list[Config]) -> None:
         except Exception as error:
             if stop := stop_asked():
                 raise stop from error
-            failures.append(error)
-            failed += pack
+            failed.append((pack, error))
             print(f"{label(pack)}: failed: {one_line(error)}", file=sys.stderr)
-    left = [cfg for cfg in unfinished([cfg for pack in todo for cfg in pack]) if cfg not in failed]
-    if left:
-        runs = "1 run is" if len(left) == 1 else f"{len(left)} runs are"
-        print(f"{runs} being trained by another process: waiting for it", flush=True)
-        for cfg in left:
-            RunFolder.of(cfg).wait()
-        sweep(left)
+    return failed
+
+
+def say(words: str) -> None:
+    print(words, flush=True)
 
 
 def state_of(cfg: Config) -> str:
@@ -160,26 +150,36 @@ def main() -> int:
             sys.stdout = sys.stderr  # the closing table has the other for itself
         multirun = "-m" in flags or "--multirun" in flags
         given = understood(overrides)
-        launched = any(axis.key == "hydra/launcher" for axis in given)  # joblib, submitit: one job a process
+        launcher = next(
+            (axis.values[0].partition("=")[2] for axis in given if axis.key == "hydra/launcher"), ""
+        )
         agent = "WANDB_SWEEP_ID" in os.environ
         check(
             not (multirun and agent),
             "-m: under wandb agent a trial is one run; sweep in the sweep's own file",
         )
-        check(multirun or not launched, "hydra/launcher= needs -m: it launches the jobs of a sweep")
+        check(multirun or not launcher, "hydra/launcher= needs -m: it launches the jobs of a sweep")
         sys.argv[1:] = [*flags, *map(str, given)]  # as Hydra reads them: flags first, ranges written out
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own
             train()
             if failures:
                 raise failures[0]
             return 0
+        train_packs: Trainer = one_by_one
+        if launcher == "slurm":
+            settings = slurm_settings(overrides)
+            check_slurm(settings)
+            train_packs = partial(train_on_slurm, settings=settings, command=list(sys.argv), say=say)
+            if settings.processes > 1:
+                overrides = [*overrides, f"train.processes={settings.processes}"]
         configs = jobs(overrides) if multirun else [single(overrides)]
         before = [state_of(cfg) for cfg in configs]
         if multirun:
-            check_all(configs)
+            check_all(configs, here=launcher != "slurm")
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
-            sweep(configs) if multirun and not launched else train()
+            own = multirun and launcher in ("", "slurm")  # Hydra's launchers: one job a process
+            sweep(configs, train_packs) if own else train()
         finally:
             finished = not failures
             if is_main() and multirun:

@@ -237,6 +237,7 @@ def navigation(questions: list[pages.Page]) -> list:
                 {"Add an experiment": "CONTRIBUTING.md"},
                 {"The layer in your own net": "docs/layer.md"},
                 {"Weights & Biases": "docs/wandb.md"},
+                {"Sweeps on a cluster": "docs/cluster.md"},
             ]
         },
         {

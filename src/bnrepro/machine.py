@@ -75,6 +75,10 @@ def cores(share: bool = True) -> int:
     """How many cores this process may use; with `share` 1 where it is one of many."""
     if share and one_of_many():
         return 1
+    if (
+        given := os.environ.get("SLURM_CPUS_PER_TASK", "")
+    ).isdecimal():  # where Slurm does not bind a job to them
+        return max(1, int(given))
     if sys.platform == "linux":  # macOS has no such call
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import torch.distributed as dist
 
 from bnrepro.config import Config, ConfigError, DataConfig, EvalConfig, MLPConfig, OptimConfig, TrainConfig
 from bnrepro.data import load
+from bnrepro.machine import WorkerLost
 from bnrepro.measure.evaluators import Measurer
 from bnrepro.training.engines import Engine
 from bnrepro.training.engines.data_parallel import DataParallel, is_main, world_size
@@ -98,6 +101,42 @@ def test_a_mini_batch_that_cannot_be_shared_is_refused() -> None:
         replace(cfg, train=replace(cfg.train, processes=5))
     with pytest.raises(ConfigError, match="BN needs 2 examples in each"):
         replace(cfg, train=replace(cfg.train, processes=24))
+
+
+def alone(rank: int, how: str, folder: Path) -> None:
+    """The main process trains; the other one ends or hangs after it was told to train as well."""
+    torch.set_num_threads(1)
+    method = {"init_method": f"file://{folder}/meet", "timeout": timedelta(seconds=2)}
+    dist.init_process_group("gloo", rank=rank, world_size=2, **method)
+    cfg = config(2)
+    data = load(cfg.data)
+    state = State([Replica(cfg, 0)], data)
+    engine = DataParallel(state, data)
+    if rank == 1:
+        engine._tell(0, 0)
+        os._exit(0) if how == "ends" else signal.pause()
+    try:
+        engine.advance(state, 0, STEPS)
+    except WorkerLost as lost:
+        (folder / "said").write_text(str(lost))
+    engine.close()
+    os._exit(0)
+
+
+@pytest.mark.parametrize("how", ["ends", "hangs"])
+def test_a_process_that_ends_or_hangs_is_said_in_one_line_and_not_waited_for(
+    how: str, tmp_path: Path
+) -> None:
+    context = multiprocessing.get_context("fork")
+    jobs = [context.Process(target=alone, args=(rank, how, tmp_path)) for rank in range(2)]
+    for job in jobs:
+        job.start()
+    jobs[0].join(timeout=60)
+    for job in jobs:
+        job.kill()
+    assert (
+        tmp_path / "said"
+    ).read_text() == "a process of this run ended, or did not answer for 10 minutes; the same command resumes"
 
 
 def test_torchrun_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

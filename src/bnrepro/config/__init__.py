@@ -14,6 +14,7 @@ from bnrepro.config.parts import (
     ModelConfig,
     OptimConfig,
     RecordConfig,
+    SlurmConfig,
     TrainConfig,
 )
 from bnrepro.config.schema import HOW, PATHS, Config, without_paths
@@ -35,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "RecordConfig",
+    "SlurmConfig",
     "TrainConfig",
     "without_paths",
 ]

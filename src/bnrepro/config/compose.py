@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bnrepro.config.address import address
 from bnrepro.config.checks import ConfigError, check
 from bnrepro.config.commandline import MOST_JOBS, Axis, axes
-from bnrepro.config.parts import InceptionConfig, MLPConfig
+from bnrepro.config.parts import InceptionConfig, MLPConfig, SlurmConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
 
@@ -35,6 +35,7 @@ def _store() -> None:
     ConfigStore.instance().store(name="schema", node=schema)
     for node in (MLPConfig, InceptionConfig):
         ConfigStore.instance().store(group="model", name=node.name, node=node)
+    ConfigStore.instance().store(group="hydra/launcher", name="slurm_schema", node=SlurmConfig)
 
 
 _store()
@@ -65,6 +66,18 @@ def jobs(overrides: list[str]) -> list[Config]:
         check(count <= MOST_JOBS, f"{count:,} jobs in one sweep: at most {MOST_JOBS:,}")
         combinations = itertools.product(*(axis.values for axis in every))
         return [typed(hydra.compose("config", list(job))) for job in combinations]
+
+
+def slurm_settings(overrides: list[str]) -> SlurmConfig:
+    """What hydra/launcher=slurm and hydra.launcher.NAME=VALUE ask for. Raises ConfigError."""
+    with _hydra() as loader:
+        own = [axis for axis in axes(overrides, loader) if axis.key.startswith("hydra")]
+        for axis in own:
+            check(not axis.swept, f"{axis}: one value for all jobs of a sweep")
+        composed = hydra.compose("config", [axis.values[0] for axis in own], return_hydra_config=True)
+        settings = OmegaConf.to_object(composed.hydra.launcher)
+        assert isinstance(settings, SlurmConfig)
+        return settings
 
 
 def understood(overrides: list[str]) -> list[Axis]:

@@ -6,7 +6,7 @@ read, a folder is made or a process is started.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bnrepro.config.checks import between, check, not_negative, one_of, positive
 
@@ -206,3 +206,40 @@ class RecordConfig:
         one_of("record.wandb", self.wandb, ("off", "offline", "online"))
         good = 0 < len(self.project) <= 128 and not set(self.project) & set("/\\#?%:")
         check(good, f"record.project={self.project[:40]}: W&B takes 1 to 128 letters, none of / \\ # ? % :")
+
+
+@dataclass
+class SlurmConfig:
+    """hydra/launcher=slurm: what each job of a sweep asks the cluster for, by submitit's names."""
+
+    partition: str = ""  # where jobs run; "": the cluster's default
+    account: str = ""  # whose time they use; "": the user's default
+    qos: str = ""  # quality of service
+    constraint: str = ""  # features that a node must have
+    timeout_min: int = 60  # minutes after which a job saves and goes back into the queue
+    max_num_timeout: int = 20  # how often it may go back
+    signal_delay_s: int = 120  # seconds before its limit at which a job is told to save
+    nodes: int = 1  # of one job: more than one share each mini-batch of its runs
+    tasks_per_node: int = 1  # processes on a node that do so, too: one a GPU
+    cpus_per_task: int = 2  # cores of a process
+    mem_gb: float = 8.0  # memory of a node that a job may take, GiB
+    gpus_per_node: int = 0  # GPUs of a job on each node
+    array_parallelism: int = 256  # jobs at a time, at most
+    setup: list[str] = field(default_factory=list)  # shell lines before a job, such as "module load cuda"
+    additional_parameters: dict[str, str] = field(default_factory=dict)  # others of sbatch, by its names
+    cluster: str = "slurm"  # local: jobs are processes of this machine, to try it without a cluster
+
+    def __post_init__(self) -> None:
+        between("hydra.launcher.timeout_min", self.timeout_min, 1, 1_000_000)
+        between("hydra.launcher.max_num_timeout", self.max_num_timeout, 0, 10_000)
+        between("hydra.launcher.signal_delay_s", self.signal_delay_s, 1, 60 * self.timeout_min)
+        for name in ("nodes", "tasks_per_node", "cpus_per_task", "array_parallelism"):
+            between(f"hydra.launcher.{name}", getattr(self, name), 1, 1_000_000)
+        between("hydra.launcher.gpus_per_node", self.gpus_per_node, 0, 1_000)
+        positive("hydra.launcher.mem_gb", self.mem_gb)
+        one_of("hydra.launcher.cluster", self.cluster, ("slurm", "local"))
+
+    @property
+    def processes(self) -> int:
+        """Those that train a run together."""
+        return self.nodes * self.tasks_per_node

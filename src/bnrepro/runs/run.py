@@ -338,13 +338,17 @@ def data_of(cfg: Config) -> Dataset:
     return data
 
 
-def check(cfg: Config) -> None:
-    """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST)."""
+def check(cfg: Config, here: bool = True) -> None:
+    """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST).
+
+    Where it trains elsewhere and not `here`, this machine's device and memory do not matter.
+    """
     _check_machine()
     folder = RunFolder.of(cfg)
     if folder.state(cfg.seeds) != "finished":
-        device_of(cfg)
-        check_memory(cfg)
+        if here:
+            device_of(cfg)
+            check_memory(cfg)
         data_of(cfg)
         refuse_old(cfg)
         folder.check_writable()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bnrepro.config import Config, ConfigError, InceptionConfig
+from bnrepro.config import REFERENCE_BATCH, Config, ConfigError, InceptionConfig, MLPConfig
 from bnrepro.config.address import packable
 from bnrepro.config.size import check_memory
+from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import check, jobs_of, refuse_old
+from bnrepro.runs.run import check, jobs_of, refuse_old, run_together
 
 PACK = {"mlp": 256, "inception": 8}  # replicas that train together at most: 1.5 MB of state each, or 90
 
@@ -46,12 +47,39 @@ def packs(cfgs: list[Config]) -> list[list[Config]]:
     return [pile for piles in groups.values() for pile in piles]
 
 
-def check_all(cfgs: list[Config]) -> None:
-    """`check` of all runs that differ in what it looks at."""
+def train_pack(configs: list[Config], before: str = "", leave_busy: bool = True) -> str:
+    """Train runs that share their shapes, those that nobody else works on; says which were finished before."""
+    replicas = sum(len(c.seeds) for c in configs)
+    with progress(before + label(configs), configs[0].steps, replicas) as update:
+        states = run_together(configs, update, leave_busy)
+    for config, state in zip(configs, states, strict=True):
+        if state == "skipped" and len(configs) == 1:
+            print(f"{label([config])}: finished before, skipped")
+    return states[0]
+
+
+def label(configs: list[Config]) -> str:
+    """What differs between runs that train together is left to the closing table."""
+    first = configs[0]
+    words = [f"{first.experiment}/{'+'.join(dict.fromkeys(c.variant for c in configs))}"]
+    if first.data.batch_size != REFERENCE_BATCH:
+        words.append(f"batch {first.data.batch_size}")
+    spreads = [c.model.init_std for c in configs if isinstance(c.model, MLPConfig)]
+    for name, values in (("lr", [c.optim.lr for c in configs]), ("std", spreads)):
+        if not values:
+            continue
+        low, high = min(values), max(values)
+        words.append(f"{name} {low:g}" if low == high else f"{name} {low:g}..{high:g}")
+    return " ".join(words)
+
+
+def check_all(cfgs: list[Config], here: bool = True) -> None:
+    """`check` of all runs that differ in what it looks at; unless they train `here`, not of this machine."""
     seen: dict[str, Config] = {}
     for cfg in unfinished(cfgs):
         refuse_old(cfg)
-        check_memory(cfg)
+        if here:
+            check_memory(cfg)
         seen.setdefault(str((cfg.data, cfg.model, cfg.output, cfg.train.device, cfg.train.engine)), cfg)
     for cfg in seen.values():
-        check(cfg)
+        check(cfg, here)

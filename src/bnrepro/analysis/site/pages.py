@@ -23,6 +23,7 @@ PARTS = {
     "train": (parts.TrainConfig,),
     "eval": (parts.EvalConfig,),
     "record": (parts.RecordConfig,),
+    "hydra.launcher": (parts.SlurmConfig,),
 }
 LOOKS = {
     "reproduced": "success",
@@ -109,6 +110,7 @@ def settings() -> str:
             title = f"`{part}`" + {
                 "MLPConfig": ", model=mlp only",
                 "InceptionConfig": ", model=inception only",
+                "SlurmConfig": ", hydra/launcher=slurm only",
             }.get(kind.__name__, "")
             text += _table(title, own)
     return text

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,8 @@ from bnrepro.training.state import PARTS, Replica, State
 from bnrepro.training.step import autograd_and_value
 
 LEAVE_TIMEOUT = timedelta(seconds=60)  # for processes that end together
+ANSWER_TIMEOUT = timedelta(minutes=10)  # of the others in a training step; then the main process ends
+FOLLOW_TIMEOUT = timedelta(days=7)  # of the main process, which evaluates and saves while the others wait
 OWN_NOISE = 1_000_003  # between the seeds of two processes' dropout and augmentation
 
 
@@ -52,7 +54,8 @@ def init_process_group(device: torch.device) -> None:
     if not dist.is_initialized():
         if "TORCHELASTIC_RUN_ID" in os.environ:
             machine.end_with_parent(signal.SIGKILL)  # it may wait for the others where no handler runs
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        timeout = ANSWER_TIMEOUT if is_main() else FOLLOW_TIMEOUT
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
 
 
 def leave_process_group(together: bool) -> bool:
@@ -69,9 +72,17 @@ def leave_process_group(together: bool) -> bool:
     return True
 
 
-def dismiss(device: torch.device) -> None:
-    """By the main process, where there is nothing more to train: the others stop following."""
-    dist.broadcast(torch.tensor([-1, -1], device=device), src=0)
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A process that has ended, or hangs, is said in words. Raises WorkerLost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        minutes = f"{ANSWER_TIMEOUT.total_seconds() / 60:g} minutes"
+        words = f"a process of this run ended, or did not answer for {minutes}; the same command resumes"
+        raise machine.WorkerLost(words) from error
 
 
 def averaged(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensors, Tensor]]:
@@ -121,7 +132,8 @@ class DataParallel(Eager):
 
     def close(self) -> None:
         if self.rank == 0:
-            dismiss(self.data.device)
+            with suppress(RuntimeError):  # the others are gone: there is nobody to dismiss
+                self._tell(-1, -1)
         super().close()
 
     def batches(self, s: int, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,9 +142,10 @@ class DataParallel(Eager):
         return index[:, self.rank * self.share : (self.rank + 1) * self.share], rates, keys
 
     def _together(self, state: State, start: int, stop: int) -> Tensor:
-        if not self._alike:
-            self._share_state(state)
-        return super().advance(state, start, stop)
+        with _answering():
+            if not self._alike:
+                self._share_state(state)
+            return super().advance(state, start, stop)
 
     def _tell(self, start: int, stop: int) -> tuple[int, int]:
         """The main process's numbers, in every process."""
@@ -151,7 +164,8 @@ class DataParallel(Eager):
 
 def share_plan(plan: list[tuple[int, list[int]]] | None) -> None:
     """By the main process: what is trained next, (which configuration, seeds); None: nothing more."""
-    dist.broadcast_object_list([plan], src=0)
+    with suppress(RuntimeError) if plan is None else nullcontext():  # nobody may be left to hear it
+        dist.broadcast_object_list([plan], src=0)
 
 
 def follow_plans(cfgs: list[Config], data: Dataset, device: torch.device) -> None:

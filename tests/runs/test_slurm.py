@@ -1,0 +1,123 @@
+"""Sweeps sent to a cluster, without one: jobs are processes of this machine. With one: tests/slurm/trial.py."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from bnrepro.config import Config, ConfigError, SlurmConfig
+from bnrepro.config.compose import jobs, slurm_settings
+from bnrepro.machine import WorkerLost
+from bnrepro.runs import slurm as module
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.slurm import PackJob, check_slurm, train_on_slurm
+from bnrepro.runs.sweep import packs
+
+
+def test_a_clusters_settings_are_plain_ones_and_the_others_keep_their_defaults():
+    settings = slurm_settings(["hydra/launcher=slurm", "optim.lr=1,2", "hydra.launcher.partition=gpu"])
+    assert settings.partition == "gpu" and settings.max_num_timeout > 0 and settings.processes == 1
+    asked = ["hydra/launcher=slurm", "hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=4"]
+    assert slurm_settings(asked).processes == 8
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("hydra.launcher.nodes=0", "must be from 1"),
+        ("hydra.launcher.nods=2", "nods"),
+        ("hydra.launcher.timeout_min=soon", "timeout_min"),
+        ("hydra.launcher.signal_delay_s=36000", "must be from 1 to 3600"),
+        ("hydra.launcher.mem_gb=-1", "mem_gb"),
+        ("hydra.launcher.partition=a,b", "one value for all jobs"),
+    ],
+)
+def test_what_no_cluster_could_give_is_refused_in_one_line(setting: str, words: str):
+    with pytest.raises(ConfigError, match=words) as refused:
+        slurm_settings(["hydra/launcher=slurm", setting])
+    assert "\n" not in str(refused.value)
+
+
+def test_without_slurm_or_without_submitit_one_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="no sbatch here"):
+        check_slurm(SlurmConfig())
+    check_slurm(SlurmConfig(cluster="local"))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ConfigError, match=r"pip install 'bnrepro\[slurm\]'"):
+        check_slurm(SlurmConfig())
+
+
+def test_what_is_not_set_is_left_to_the_cluster():
+    given = module._parameters(SlurmConfig(account="group", setup=["module load cuda"]))
+    assert given["slurm_account"] == "group" and given["slurm_setup"] == ["module load cuda"]
+    assert not {"slurm_partition", "slurm_qos", "gpus_per_node", "cluster"} & set(given)
+    assert {"mem_gb", "cpus_per_task", "timeout_min", "nodes", "slurm_signal_delay_s"} <= set(given)
+
+
+def test_each_pack_is_a_job_and_one_that_fails_says_why_and_spares_the_others(
+    small: tuple[str, ...], tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = [*small, "variant=baseline,bn", "optim.lr=0.1,0.2", f"output={tmp_path}"]
+    configs = jobs(sweep)
+    old = RunFolder.of(configs[0])
+    old.make()
+    torch.save({"version": -1}, old.checkpoint)
+    said: list[str] = []
+    todo = packs(configs)
+    command = ["scripts/train.py", "-m", "variant=baseline,bn"]
+    failed = train_on_slurm(todo, SlurmConfig(cluster="local", timeout_min=5), command, said.append)
+    ((pack, error),) = failed
+    assert pack == [configs[0]] and isinstance(error, WorkerLost) and "another version" in str(error)
+    assert said[0].startswith(f"{len(todo)} jobs sent")
+    assert sorted(line.split()[0] for line in said[1:]) == ["1/3", "2/3", "3/3"]
+    states = [RunFolder.of(cfg).state(cfg.seeds) for cfg in configs]
+    assert states == ["not started", "finished", "finished", "finished"]
+    origin = RunFolder.of(configs[1]).status()["provenance"]
+    assert origin["command"] == "python scripts/train.py -m variant=baseline,bn"
+
+
+@pytest.fixture
+def job(config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch):
+    """job(what): a job whose training does `what`; signals and arguments are as before afterwards."""
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in module.machine.SIGNALS}
+    monkeypatch.setattr(sys, "argv", ["submitit"])
+
+    def made(what: Callable[[], None]) -> PackJob:
+        monkeypatch.setattr(module, "train_pack", lambda configs: what())
+        return PackJob([config()], ["train.py", "-m"])
+
+    yield made
+    for name, handler in handlers.items():
+        signal.signal(getattr(signal, name), handler)
+
+
+def test_a_job_told_to_save_goes_back_into_the_queue_and_a_cancelled_one_does_not(job):
+    requeued: list[int] = []
+    signal.signal(signal.SIGUSR2, lambda signum, frame: requeued.append(signum))
+    for name, queued in (("SIGUSR2", [signal.SIGUSR2]), ("SIGTERM", [])):
+        signal.signal(signal.SIGUSR2, lambda signum, frame: requeued.append(signum))
+        requeued.clear()
+        number = getattr(signal, name)
+        with pytest.raises(SystemExit) as ended:
+            job(lambda number=number: os.kill(os.getpid(), number))()
+        assert requeued == queued and ended.value.code == 128 + number
+
+
+def test_a_job_that_fails_is_no_success_for_slurm(job):
+    def fail() -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        job(fail)()
+
+
+def test_the_cores_of_a_job_are_those_slurm_gave_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert module.machine.cores() == 3
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "all")
+    assert module.machine.cores() >= 1

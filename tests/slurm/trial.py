@@ -1,0 +1,204 @@
+"""Sweeps on a real Slurm of two nodes on this machine: jobs killed, cancelled, out of time, and over two nodes.
+
+What is left must have the bytes of runs that never saw a cluster. `make test-slurm`; ARGS="--repeat 20" for more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cluster import cluster, install
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
+SWEEP = [
+    "variant=baseline,bn",
+    "model.activation=sigmoid,relu",
+    "data.batch_size=30,60",
+    "train.steps=10000",
+    "eval.probe=false",
+]
+LONG = ["variant=bn", "train.steps=30000", "eval.probe=false", "train.engine=eager", "eval.every=2000"]
+PAIR = ["variant=bn", "train.steps=3000", "train.checkpoint_seconds=0.1"]
+PATIENCE = 540  # seconds for anything that is waited for
+
+
+class Disagreement(AssertionError):
+    """What a cluster left is not what it should be."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=1, help="how often all of it (1)")
+    args = parser.parse_args()
+    install()
+    at = Path(tempfile.mkdtemp(prefix="bnrepro-slurm-", dir="/var/tmp"))
+    os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    try:
+        expected = undisturbed(at / "undisturbed")
+        begun = time.monotonic()
+        with cluster(at / "cluster"):
+            print(f"a Slurm of two nodes is up ({time.monotonic() - begun:.0f} s)", flush=True)
+            for i in range(args.repeat):
+                for trial in (killed_and_cancelled, two_nodes, out_of_time):
+                    begun, outputs = time.monotonic(), at / f"{trial.__name__}-{i}"
+                    trial(outputs, expected)
+                    print(
+                        f"{i + 1}/{args.repeat} {words(trial)}: {time.monotonic() - begun:.0f} s", flush=True
+                    )
+    except Disagreement as error:
+        print(f"failed: {error}; everything is kept in {at}", file=sys.stderr)
+        return 1
+    shutil.rmtree(at)
+    return 0
+
+
+def undisturbed(outputs: Path) -> dict[str, bytes]:
+    """The tables of all the runs, trained without Slurm."""
+    for settings in (SWEEP, LONG):
+        finished(train([*settings, f"output={outputs}"]))
+    torchrun = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node=2", *TRAIN[1:-1]]
+    pair = [*PAIR, f"output={outputs}"]
+    subprocess.run([*torchrun, *pair], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return tables(outputs)
+
+
+def killed_and_cancelled(outputs: Path, expected: dict[str, bytes]) -> None:
+    """A sweep of 8 packs, of which one job is killed and one cancelled; the same command finishes it."""
+    command = [*SLURM, *SWEEP, f"output={outputs}"]
+    sweep = train(command)
+    running = until(lambda: [job for job, state in queue().items() if state == "RUNNING"], "a running job")
+    killed = running[0]
+    until(lambda: pids(killed), "the job's process")
+    for pid in pids(killed):
+        os.kill(pid, 9)
+    others = until(lambda: [job for job in queue() if job != killed and at_work(job)], "another job")
+    subprocess.run(["scancel", others[0]], check=True)
+    out, status = ended(sweep)
+    agree(status == 1, f"exit status {status} of a sweep that lost two jobs:\n{out}")
+    agree("8 jobs sent to Slurm" in out, f"one job a pack:\n{out}")
+    reasons = [line for line in out.splitlines() if "says Slurm" in line]
+    agree(len(reasons) == 2, f"two reasons:\n{out}")
+    agree(any("interrupted, says Slurm: CANCELLED" in line for line in reasons), f"cancelled:\n{out}")
+    agree(any("says Slurm: FAILED" in line for line in reasons), f"killed:\n{out}")
+    finished(train(command))
+    same(outputs, expected)
+
+
+def out_of_time(outputs: Path, expected: dict[str, bytes]) -> None:
+    """A job that nears its limit saves, goes back into the queue and finishes."""
+    limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20"]
+    job = train([*SLURM, *limits, *LONG, f"output={outputs}"])
+    out, status = ended(job)
+    agree(status == 0, f"exit status {status}:\n{out}")
+    status_files = list(outputs.glob("*/*/*/run.json"))
+    (origin,) = (json.loads(path.read_text())["provenance"] for path in status_files)
+    agree(bool(origin.get("earlier_sessions")), "it finished in one session: no time-out was tried")
+    agree("hydra/launcher=slurm" in origin["command"], f"not the user's command: {origin['command']}")
+    same(outputs, expected)
+
+
+def two_nodes(outputs: Path, expected: dict[str, bytes]) -> None:
+    """One run on two nodes, of which one loses its process: the other does not wait for it. Then to the end."""
+    command = [*SLURM, "hydra.launcher.nodes=2", *PAIR, f"output={outputs}"]
+    pair = train(command)
+    (job,) = until(lambda: [job for job in queue() if at_work(job)], "a job at work")
+    for pid in pids(job, task="1"):
+        os.kill(pid, 9)
+    out, status = ended(pair)
+    agree(status == 1 and "1/1 scratch/bn" in out, f"exit status {status} of a job that lost a task:\n{out}")
+    finished(train(command))
+    same(outputs, expected)
+
+
+def train(settings: list[str]) -> subprocess.Popen:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([*TRAIN, *settings], **pipes)
+
+
+def ended(process: subprocess.Popen) -> tuple[str, int]:
+    return process.communicate(timeout=PATIENCE)[0], process.returncode
+
+
+def finished(process: subprocess.Popen) -> None:
+    out, status = ended(process)
+    agree(status == 0, f"exit status {status}:\n{out}")
+
+
+def queue() -> dict[str, str]:
+    """{job: state} of what Slurm has."""
+    lines = subprocess.run(
+        ["squeue", "-rh", "-o", "%A %T"], text=True, capture_output=True, check=True
+    ).stdout
+    return dict(line.split() for line in lines.splitlines())
+
+
+def pids(job: str, task: str = "0") -> list[int]:
+    """Of the processes that a job's task started."""
+    found = subprocess.run(["pgrep", "-f", "submitit.core._submit"], text=True, capture_output=True).stdout
+    wanted = {"SLURM_JOB_ID": job, "SLURM_PROCID": task}
+    return [
+        pid for pid in map(int, found.split()) if all(environment(pid, k) == v for k, v in wanted.items())
+    ]
+
+
+def environment(pid: int, name: str) -> str:
+    try:
+        pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((p.split(b"=", 1)[1].decode() for p in pairs if p.startswith(f"{name}=".encode())), "")
+
+
+def at_work(job: str) -> bool:
+    """Whether one of the job's processes has a run's table open."""
+    files = [file for pid in pids(job) for file in Path(f"/proc/{pid}/fd").glob("*")]
+    return any(os.path.realpath(file).endswith("table.csv") for file in files)
+
+
+def tables(outputs: Path) -> dict[str, bytes]:
+    return {
+        str(path.parent.relative_to(outputs)): path.read_bytes() for path in outputs.glob("*/*/*/table.csv")
+    }
+
+
+def same(outputs: Path, expected: dict[str, bytes]) -> None:
+    found = tables(outputs)
+    agree(bool(found), f"no tables in {outputs}")
+    for name, table in found.items():
+        agree(table == expected[name], f"{outputs / name}: not the bytes of an undisturbed run")
+    for path in outputs.glob("*/*/*/run.json"):
+        state = json.loads(path.read_text())["state"]
+        agree(state == "finished", f"{path} says {state}")
+
+
+def until(look: Callable[[], list], what: str) -> list:
+    end = time.monotonic() + PATIENCE
+    while not (found := look()):
+        agree(time.monotonic() < end, f"not within {PATIENCE} s: {what}")
+        time.sleep(0.2)
+    return found
+
+
+def agree(holds: bool, words: str) -> None:
+    if not holds:
+        raise Disagreement(words)
+
+
+def words(trial: Callable) -> str:
+    return trial.__name__.replace("_", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
