@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cluster import cluster, install
@@ -26,7 +27,7 @@ SWEEP = [
     "variant=baseline,bn",
     "model.activation=sigmoid,relu",
     "data.batch_size=30,60",
-    "train.steps=10000",
+    "train.steps=20000",
     "eval.probe=false",
 ]
 LONG = ["variant=bn", "train.steps=30000", "eval.probe=false", "train.engine=eager", "eval.every=2000"]
@@ -78,13 +79,15 @@ def killed_and_cancelled(outputs: Path, expected: dict[str, bytes]) -> None:
     """A sweep of 8 packs, of which one job is killed and one cancelled; the same command finishes it."""
     command = [*SLURM, *SWEEP, f"output={outputs}"]
     sweep = train(command)
-    running = until(lambda: [job for job, state in queue().items() if state == "RUNNING"], "a running job")
-    killed = running[0]
+    running = until(lambda: [each for each in queue() if each.state == "RUNNING"], "a running job")
+    killed = running[0].job
     until(lambda: pids(killed), "the job's process")
     for pid in pids(killed):
         os.kill(pid, 9)
-    others = until(lambda: [job for job in queue() if job != killed and at_work(job)], "another job")
-    subprocess.run(["scancel", others[0]], check=True)
+    others = until(
+        lambda: [each for each in queue() if each.job != killed and at_work(each.job)], "another job"
+    )
+    subprocess.run(["scancel", others[0].shown], check=True)
     out, status = ended(sweep)
     agree(status == 1, f"exit status {status} of a sweep that lost two jobs:\n{out}")
     agree("8 jobs sent to Slurm" in out, f"one job a pack:\n{out}")
@@ -113,8 +116,8 @@ def two_nodes(outputs: Path, expected: dict[str, bytes]) -> None:
     """One run on two nodes, of which one loses its process: the other does not wait for it. Then to the end."""
     command = [*SLURM, "hydra.launcher.nodes=2", *PAIR, f"output={outputs}"]
     pair = train(command)
-    (job,) = until(lambda: [job for job in queue() if at_work(job)], "a job at work")
-    for pid in pids(job, task="1"):
+    (each,) = until(lambda: [each for each in queue() if at_work(each.job)], "a job at work")
+    for pid in pids(each.job, task="1"):
         os.kill(pid, 9)
     out, status = ended(pair)
     agree(status == 1 and "1/1 scratch/bn" in out, f"exit status {status} of a job that lost a task:\n{out}")
@@ -136,12 +139,16 @@ def finished(process: subprocess.Popen) -> None:
     agree(status == 0, f"exit status {status}:\n{out}")
 
 
-def queue() -> dict[str, str]:
-    """{job: state} of what Slurm has."""
-    lines = subprocess.run(
-        ["squeue", "-rh", "-o", "%A %T"], text=True, capture_output=True, check=True
-    ).stdout
-    return dict(line.split() for line in lines.splitlines())
+class Queued(NamedTuple):
+    job: str  # as its processes know it
+    shown: str  # as scancel takes it: ARRAY_TASK
+    state: str
+
+
+def queue() -> list[Queued]:
+    command = ["squeue", "-rh", "-o", "%A %i %T"]
+    lines = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    return [Queued(*line.split()) for line in lines.splitlines()]
 
 
 def pids(job: str, task: str = "0") -> list[int]:
