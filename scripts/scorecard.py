@@ -41,9 +41,7 @@ def main() -> int:
         print(f"scorecard: {error}", file=sys.stderr)
         return 1
     if args.check and before != after:
-        print(
-            f"scorecard: {readme} and {table} are not in step; run scripts/scorecard.py", file=sys.stderr
-        )
+        print(f"scorecard: {readme} and {table} are not in step; run scripts/scorecard.py", file=sys.stderr)
         return 1
     if before != after:
         files.write(readme, after)

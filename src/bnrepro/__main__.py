@@ -46,7 +46,8 @@ def listing(scripts: list[Path]) -> str:
     docs = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in scripts}
     lines = [f"  {name:16s} {(doc or '').partition(chr(10))[0]}" for name, doc in docs.items()]
     head = "usage: bnrepro COMMAND ...    bnrepro COMMAND --help    bnrepro --version\n"
-    return "\n".join([head, *lines, "\nWhere a text says python scripts/NAME.py, bnrepro NAME does the same."])
+    foot = "\nWhere a text says python scripts/NAME.py, bnrepro NAME does the same."
+    return "\n".join([head, *lines, foot])
 
 
 def run(script: Path, arguments: list[str]) -> int:
