@@ -4,7 +4,7 @@
 FROM python:3.12-slim
 COPY requirements.lock /build/
 RUN pip install --no-cache-dir --require-hashes -r /build/requirements.lock
-COPY pyproject.toml README.md LICENSE /build/
+COPY pyproject.toml setup.py README.md LICENSE /build/
 COPY conf /build/conf
 COPY results/paper.csv /build/results/
 COPY scripts /build/scripts

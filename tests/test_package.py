@@ -29,12 +29,18 @@ import bnrepro.__main__ as program
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = ("conf", "scripts", "src", "tests", ".ci")
+TOP = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff")
 SMALL = ("model.width=8", "seeds=1", "train.steps=20", "eval.every=10", "train.engine=eager")
 
 
-def succeeds(*command: str | Path, cwd: Path, **environment: str) -> str:
+def ran(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Without PYTHONPATH, by which it would find this checkout."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=cwd, env=clean | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True)
+
+
+def succeeds(*command: str | Path, cwd: Path) -> str:
+    done = ran(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -49,14 +55,15 @@ def build(what: str, source: Path) -> Path:
 def checkout(tmp_path_factory) -> Path:
     """A copy, for a build leaves files behind; with a cache, and with results that are not to be shipped."""
     folder = tmp_path_factory.mktemp("built") / "checkout"
+    ignored = shutil.ignore_patterns("*.egg-info", "__pycache__")  # tests beside this one write there
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info"))
-    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in TOP:
         shutil.copy(ROOT / name, folder)
     (folder / "results").mkdir()
     for name in ("paper.csv", "scorecard.csv", "fig1_quick_long.parquet"):
         shutil.copy(ROOT / "results" / name, folder / "results")
-    (folder / "src/bnrepro/__pycache__").mkdir(exist_ok=True)
+    (folder / "src/bnrepro/__pycache__").mkdir()
     (folder / "src/bnrepro/__pycache__/norm.cpython-311.pyc").touch()
     return folder
 
@@ -71,8 +78,7 @@ def wheel(sdist: Path) -> Path:
     with tarfile.open(sdist) as archive:
         archive.extractall(sdist.parent / "unpacked", filter="data")
     (source,) = (sdist.parent / "unpacked").iterdir()
-    built = build("wheel", source)
-    return built.rename(sdist.parent / built.name)
+    return build("wheel", source)
 
 
 def names(wheel: Path) -> set[str]:
@@ -97,10 +103,15 @@ def test_the_sdist_has_what_the_wheel_is_made_of_and_makes_the_same_wheel(
         inside = {member.name.partition("/")[2] for member in archive if member.isfile()}
     kinds = {"conf": "*.yaml", "results": "paper.csv", "scripts": "*.py", "src": "*.py"}
     sources = {f"{folder}/{name}" for folder, kind in kinds.items() for name in files(folder, kind)}
-    top = {"pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
     made = {name for name in inside if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name}
-    assert inside - made == sources | top
-    assert names(build("wheel", checkout)) == names(wheel)
+    assert inside - made == sources | set(TOP)
+    direct = build("wheel", checkout)
+    assert direct != wheel and names(direct) == names(wheel)
+
+
+def test_an_editable_installation_is_a_path_which_no_folder_named_bnrepro_hides(checkout: Path) -> None:
+    (name,) = names(build("editable", checkout))
+    assert name.endswith(".pth")
 
 
 def environment(folder: Path, wheel: Path, needs: Path) -> Path:
@@ -182,7 +193,7 @@ def test_the_analysis_half_lists_compares_and_draws_without_torch(without: Path,
 def test_a_command_starts_without_extras_or_names_the_one_that_it_needs(
     without: Path, tmp_path: Path, name: str
 ) -> None:
-    done = subprocess.run([without / "bnrepro", name, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    done = ran(without / "bnrepro", name, "--help", cwd=tmp_path)
     if done.returncode:
         assert done.returncode == 2 and re.search(r"pip install 'bnrepro\[|git clone", done.stderr)
         assert done.stderr.count("\n") == 1
@@ -202,16 +213,10 @@ def test_a_command_starts_without_extras_or_names_the_one_that_it_needs(
     ],
 )
 def test_what_cannot_run_is_one_line(without: Path, tmp_path: Path, command: str, answer: str) -> None:
-    done = subprocess.run([without / "bnrepro", command], cwd=tmp_path, capture_output=True, text=True)
+    done = ran(without / "bnrepro", command, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"error: {answer}")
     assert not list(tmp_path.iterdir())
-
-
-def test_every_package_of_the_source_is_named() -> None:
-    found = {path.parent.relative_to(ROOT / "src") for path in (ROOT / "src/bnrepro").rglob("*.py")}
-    brought = {f"bnrepro.{name}" for name in ("conf", "results", "scripts")}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == {".".join(p.parts) for p in found} | brought
 
 
 def test_the_version_is_one() -> None:
