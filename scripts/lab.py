@@ -8,7 +8,13 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 def main() -> int:
-    lab = import_module("jupyterlab.labapp").main  # of the extra notebook, which the locked environment lacks
+    try:
+        lab = import_module(
+            "jupyterlab.labapp"
+        ).main  # of the extra notebook, which the locked environment lacks
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed: pip install 'bnrepro[notebook]'", file=sys.stderr)
+        return 2
     return lab([*sys.argv[1:], str(NOTEBOOKS if NOTEBOOKS.is_dir() else Path.cwd())])
 
 

@@ -186,6 +186,8 @@ def test_the_analysis_half_lists_compares_and_draws_without_torch(without: Path,
     table = "results/fig1_quick.parquet"
     succeeds(bnrepro, "compare", table, table, "--out", "results/tables/itself", cwd=trained)
     succeeds(bnrepro, "figures", "fig1_quick", cwd=trained)
+    succeeds(bnrepro, "scorecard", cwd=trained)
+    assert (trained / "results/scorecard.csv").is_file()
     assert (trained / "results/tables/itself.csv").is_file() and list(trained.glob("results/figures/*.png"))
 
 
@@ -206,7 +208,7 @@ def test_a_command_starts_without_extras_or_names_the_one_that_it_needs(
     [
         ("train", "bnrepro train needs hydra: pip install 'bnrepro[train]'"),
         ("exact", "bnrepro exact needs torch: pip install 'bnrepro[train]'"),
-        ("lab", "bnrepro lab needs jupyterlab: pip install 'bnrepro[notebook]'"),
+        ("lab", "jupyterlab is not installed: pip install 'bnrepro[notebook]'"),
         ("wandb_dashboard", "wandb_workspaces is not installed: pip install 'bnrepro[dashboards]'"),
         ("study", "study works on the repository's own files: git clone it, and run it there"),
         ("collects", "no command collects (did you mean collect?); there are"),

@@ -13,10 +13,16 @@ from bnrepro.files import ROOT, shipped
 
 # They work on what only a checkout has: docs/, notebooks/, benchmarks/, results/ of the whole study.
 OF_A_CHECKOUT = ("benchmark", "notebooks", "study", "website")
-EXTRAS = {
-    "train": ("hydra", "jax", "mlxtend", "omegaconf", "rich", "torch", "torchvision", "wandb"),
-    "notebook": ("jupyterlab",),
-}
+TRAIN = (
+    "hydra",
+    "jax",
+    "mlxtend",
+    "omegaconf",
+    "rich",
+    "torch",
+    "torchvision",
+    "wandb",
+)  # of the extra train
 
 
 def main() -> int:
@@ -60,10 +66,9 @@ def run(script: Path, arguments: list[str]) -> int:
         exec(compile(script.read_bytes(), script, "exec"), program.__dict__)
     except ModuleNotFoundError as error:
         lacking = (error.name or "").partition(".")[0]
-        for extra, modules in EXTRAS.items():
-            if lacking in modules:
-                return refused(f"bnrepro {script.stem} needs {lacking}: pip install 'bnrepro[{extra}]'")
-        raise
+        if lacking not in TRAIN:
+            raise
+        return refused(f"bnrepro {script.stem} needs {lacking}: pip install 'bnrepro[train]'")
     return 0
 
 
