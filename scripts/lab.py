@@ -9,9 +9,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 def main() -> int:
     try:
-        lab = import_module(
-            "jupyterlab.labapp"
-        ).main  # of the extra notebook, which the locked environment lacks
+        lab = import_module("jupyterlab.labapp").main  # not in the locked environment
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed: pip install 'bnrepro[notebook]'", file=sys.stderr)
         return 2

@@ -13,16 +13,8 @@ from bnrepro.files import ROOT, shipped
 
 # They work on what only a checkout has: docs/, notebooks/, benchmarks/, results/ of the whole study.
 OF_A_CHECKOUT = ("benchmark", "notebooks", "study", "website")
-TRAIN = (
-    "hydra",
-    "jax",
-    "mlxtend",
-    "omegaconf",
-    "rich",
-    "torch",
-    "torchvision",
-    "wandb",
-)  # of the extra train
+# What the extra `train` brings.
+TRAIN = ("hydra", "jax", "mlxtend", "omegaconf", "rich", "torch", "torchvision", "wandb")
 
 
 def main() -> int:
