@@ -129,7 +129,7 @@ def paged(runs: list[RunFolder], out: Path, title: str) -> None:
     try:
         from bnrepro.analysis.site import offline
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed; pages need the extra site") from error
+        raise ConfigError(f"{error.name} is not installed: pip install 'bnrepro[site]'") from error
 
     files.write(out, offline.page([summary.line(run) for run in runs], title))
     print(f"page: {out.resolve()}")

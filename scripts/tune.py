@@ -49,7 +49,7 @@ def main() -> int:
         print("\nstopped; the same command goes on from there", file=sys.stderr)
         return stop.status if isinstance(stop, Stopped) else 130
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed; tuning needs the extra tune", file=sys.stderr)
+        print(f"error: {error.name} is not installed: pip install 'bnrepro[tune]'", file=sys.stderr)
         return 2
     except files.Busy:
         print(

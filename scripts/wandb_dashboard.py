@@ -19,7 +19,7 @@ def main() -> int:
     try:
         from bnrepro.runs import dashboard
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed; dashboards need the extra dashboards", file=sys.stderr)
+        print(f"error: {error.name} is not installed: pip install 'bnrepro[dashboards]'", file=sys.stderr)
         return 2
     if args.project is None:
         print(*dashboard.VIEWS, sep="\n")

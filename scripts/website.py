@@ -58,7 +58,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed; the site needs the extra site", file=sys.stderr)
+        print(f"error: {error.name} is not installed: pip install 'bnrepro[site]'", file=sys.stderr)
         return 2
     print(f"{laid_out} pages in {time.perf_counter() - begun:.0f} s: {args.out / 'html' / 'index.html'}")
     return 0

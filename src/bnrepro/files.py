@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and one process at a time."""
+"""Files that are written whole or not at all, one process at a time, and where those lie that come with the code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
+
+_HERE = Path(__file__).resolve().parent
+ROOT = None if (_HERE / "conf").is_dir() else _HERE.parents[1]  # of the checkout, where this is one
+
+
+def shipped(name: str) -> Path:
+    """A folder that comes with the code: at the top of the checkout, inside the package where that is installed."""
+    return (ROOT or _HERE) / name
 
 
 @contextmanager

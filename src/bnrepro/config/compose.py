@@ -23,8 +23,9 @@ from bnrepro.config.commandline import MOST_JOBS, Axis, axes
 from bnrepro.config.parts import InceptionConfig, MLPConfig, SlurmConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
+from bnrepro.files import shipped
 
-CONF = str(Path(__file__).resolve().parents[3] / "conf")
+CONF = str(shipped("conf"))
 EXPERIMENTS = Path(CONF) / "experiment"
 
 

@@ -55,7 +55,10 @@ class Run:
         self.rows, self.folder = rows, RunFolder.of(job.cfg)
         self._checkpoint = resumable(job.cfg)
         self._kept: tuple[dict[int, dict[str, Any]], float] | None = None  # not written yet
-        command = ["python", f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+        program = sys.argv[0]  # "bnrepro train" where __main__.py runs it
+        command = ["python", f"scripts/{Path(program).name}", *sys.argv[1:]]
+        if program.startswith("bnrepro "):
+            command = [*program.split(), *sys.argv[1:]]
         self.facts = provenance(command, name_of(device)) | {"engine": engine, "seeds": self.seeds}
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
         if earlier := self.folder.status().get("provenance"):
