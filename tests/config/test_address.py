@@ -13,8 +13,8 @@ from bnrepro.config import (
     OptimConfig,
     TrainConfig,
 )
-from bnrepro.config.address import address, identity
-from bnrepro.config.compose import from_file, jobs, single
+from bnrepro.config.address import address, digest, identity, place
+from bnrepro.config.compose import EXPERIMENTS, from_file, jobs, single
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import run
 
@@ -69,6 +69,26 @@ def test_an_address_ignores_where_and_how_a_run_is_made(how):
 @pytest.mark.parametrize("what", ["optim.lr=0.2", "train.processes=2", "regime=tuned", "data.holdout=10"])
 def test_an_address_knows_every_hyperparameter(what):
     assert address(single(["variant=bn"])) != address(single(["variant=bn", what]))
+
+
+def test_an_address_says_what_sweeps_vary_and_no_two_words_are_alike():
+    said = single(["variant=bn", "model.activation=relu", "model.dropout=0.5", "optim.batch_rule=linear"])
+    assert address(said).startswith("scratch/bn/lr0.1-std0.1-b60-relu-dropout0.5-linear-")
+    assert address(single(["variant=bn"])) == f"scratch/bn/lr0.1-std0.1-b60-{digest(single(['variant=bn']))}"
+    experiments = [path.stem for path in EXPERIMENTS.glob("*.yaml")]
+    for experiment in experiments:
+        names = [address(cfg).rpartition("-")[0] for cfg in jobs([f"experiment={experiment}"])]
+        assert len(set(names)) == len(names), experiment
+
+
+def test_a_run_of_a_version_that_said_less_is_found_and_a_new_one_is_put_at_its_address(tmp_path):
+    cfg = single(["variant=bn", "model.activation=relu"])
+    assert place(tmp_path, cfg) == tmp_path / address(cfg)
+    before = tmp_path / "scratch" / "bn" / f"lr0.1-std0.1-b60-{digest(cfg)}"
+    before.mkdir(parents=True)
+    assert place(tmp_path, cfg) == before
+    (tmp_path / address(cfg)).mkdir()
+    assert place(tmp_path, cfg) == tmp_path / address(cfg)
 
 
 def test_the_two_nets_differ_in_their_addresses_even_at_all_defaults():

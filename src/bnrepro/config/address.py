@@ -8,12 +8,25 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 from bnrepro.config.parts import MLPConfig, ModelConfig
 from bnrepro.config.schema import Config, flat, is_how
 
 NAMED = ("experiment", "variant", "seeds")  # the first two are folders, seeds live inside the run
+WORDS = {  # of settings that sweeps vary, said in the folder's name where they are not at their default
+    "model.activation": "{}",
+    "model.dropout": "dropout{:g}",
+    "model.placement": "{}",
+    "model.affine": "noaffine",
+    "model.bias": "bias{}",
+    "model.bn_momentum": "bnmomentum{:g}",
+    "model.depth": "depth{}",
+    "optim.lr_scale": "x{:g}",
+    "optim.batch_rule": "{}",
+    "data.examples": "examples{}",
+}
 ABSORBED = ("train.examples", "eval.points")  # said by train.steps and eval.every
 
 
@@ -31,11 +44,28 @@ def identity(cfg: Config) -> dict[str, Any]:
     return differs
 
 
+def digest(cfg: Config) -> str:
+    """What two runs have in common if and only if they are one: eight letters."""
+    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True).encode()).hexdigest()[:8]
+
+
 def address(cfg: Config) -> str:
-    """A run's folder as a function of its hyperparameters: <experiment>/<variant>/<readable>-<hash>."""
-    digest = hashlib.sha256(json.dumps(identity(cfg), sort_keys=True).encode()).hexdigest()[:8]
-    spread = f"-std{cfg.model.init_std:g}" if isinstance(cfg.model, MLPConfig) else ""
-    return f"{cfg.experiment}/{cfg.variant}/lr{cfg.optim.lr:g}{spread}-b{cfg.data.batch_size}-{digest}"
+    """A run's folder as a function of its hyperparameters: <experiment>/<variant>/<readable>-<digest>."""
+    return _address(
+        cfg, [word.format(identity(cfg)[key]) for key, word in WORDS.items() if key in identity(cfg)]
+    )
+
+
+def place(output: Path, cfg: Config) -> Path:
+    """Where a run lies below `output`: at its address, or where versions before 0.2 put it, without WORDS."""
+    now, before = output / address(cfg), output / _address(cfg, [])
+    return before if before.exists() and not now.exists() else now
+
+
+def _address(cfg: Config, words: list[str]) -> str:
+    spread = [f"std{cfg.model.init_std:g}"] if isinstance(cfg.model, MLPConfig) else []
+    name = "-".join([f"lr{cfg.optim.lr:g}", *spread, f"b{cfg.data.batch_size}", *words, digest(cfg)])
+    return f"{cfg.experiment}/{cfg.variant}/{name}"
 
 
 def shared_model(model: ModelConfig) -> ModelConfig:

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bnrepro.config.address import address
+from bnrepro.config.address import place
 from bnrepro.config.checks import ConfigError, check
 from bnrepro.config.commandline import MOST_JOBS, Axis, axes
 from bnrepro.config.parts import InceptionConfig, MLPConfig, SlurmConfig
@@ -108,7 +108,7 @@ def places(experiment: str, outputs: Path, everything: bool = False) -> list[Pat
     """
     if everything or not (EXPERIMENTS / f"{experiment}.yaml").exists():
         return [outputs / experiment]
-    return [outputs / address(cfg) for cfg in jobs([f"experiment={experiment}"])]
+    return [place(outputs, cfg) for cfg in jobs([f"experiment={experiment}"])]
 
 
 def single(overrides: list[str]) -> Config:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from bnrepro import files
 from bnrepro.config import Config, ConfigError
-from bnrepro.config.address import address
+from bnrepro.config.address import place
 from bnrepro.measure.metrics import declared
 
 HEADER = "seed,step,name,value\n"
@@ -74,7 +74,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, cfg: Config) -> RunFolder:
-        return cls(Path(cfg.output) / address(cfg))
+        return cls(place(Path(cfg.output), cfg))
 
     @classmethod
     def below(cls, folder: Path) -> list[RunFolder]:

@@ -15,7 +15,7 @@ import yaml
 
 from bnrepro import files, machine
 from bnrepro.config import Config, ConfigError, without_paths
-from bnrepro.config.address import address, identity, packable
+from bnrepro.config.address import address, digest, identity, packable
 from bnrepro.config.refusal import one_line
 from bnrepro.config.size import check_memory
 from bnrepro.data import DataError, Dataset, load
@@ -260,7 +260,7 @@ def resumable(cfg: Config) -> dict[str, Any]:
         folder.tallies({})  # a table that cannot be read cannot be written to
         return {"version": VERSION, "seeds": {}, "wall_s": 0.0}
     found = read_checkpoint(folder)
-    if found["run"] != address(cfg):
+    if not found["run"].endswith(digest(cfg)):
         raise ConfigError(f"{folder.checkpoint} is of another run, {found['run']}; delete it to train anew")
     here = folder.tallies({seed: saved["step"] for seed, saved in found["seeds"].items()})
     for seed, saved in found["seeds"].items():
