@@ -57,7 +57,7 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
 def _without_path(argument: str) -> str:
     """data.root=<folder>/images -> data.root=…/images: provenance is published, a machine's folders are not."""
     key, _, value = argument.partition("=")
-    private = key in PATHS and value.startswith(("/", "~"))
+    private = key in PATHS and value.startswith(("/", "~", ".."))
     return f"{key}=…/{Path(value).name}" if private else argument
 
 
