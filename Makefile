@@ -14,10 +14,10 @@ RECENT_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # What a command does not use is refused: `make figure1 train.steps=9` would be a variable of make that nobody reads.
 SPACE := $(subst ,, )
 GIVEN := $(subst \$(SPACE),_,$(MAKEOVERRIDES))
-UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos test-slurm,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
+UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos test-slurm test-ray,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
 $(if $(UNUSED),$(error $(firstword $(UNUSED)): not used; settings go into ARGS, as in: make figure1 ARGS="train.steps=10000"))
 
-.PHONY: help figure1 study figures scorecard site test chaos test-slurm lint benchmark clean
+.PHONY: help figure1 study figures scorecard site test chaos test-slurm test-ray lint benchmark clean
 
 help:  ## this list
 	@echo "Batch Normalization, reproduced. Commands:"
@@ -47,7 +47,10 @@ chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is 
 	@OMP_NUM_THREADS=1 $(PY) tests/chaos/chaos.py $(ARGS)
 
 test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: jobs killed, cancelled, out of time (5 minutes; root)
-	@$(PY) tests/slurm/trial.py $(ARGS)
+	@$(PY) tests/clusters/slurm_trial.py $(ARGS)
+
+test-ray: $(ENV)  ## sweeps on a Ray cluster of two nodes that it starts here: a worker killed, a node lost, a stop (4 minutes)
+	@$(PY) tests/clusters/ray_trial.py $(ARGS)
 
 lint: $(ENV)  ## format, style, imports and types, checked
 	@.venv/bin/ruff format --check .

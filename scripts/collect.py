@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bnrepro.analysis import collect
 from bnrepro.analysis import frame as tidy
+from bnrepro.runs.folder import RunFolder
 
 
 def main() -> int:
@@ -38,11 +39,23 @@ def main() -> int:
             return 1
         for run in collected.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)
+        if not args.all and (others := _others(folders)):
+            runs = "1 run with other settings is" if others == 1 else f"{others} runs with other settings are"
+            print(f"collect: {runs} left out; --all takes them as well", file=sys.stderr)
         written = collect.save(collected, args.results / name)
         print(
             f"{len(collected.provenance)} runs, {len(collected.frame):,} rows: {', '.join(map(str, written))}"
         )
     return 0
+
+
+def _others(folders: list[Path]) -> int:
+    """How many finished runs lie beside these, in the same experiments."""
+    experiments = {folder.parent.parent for folder in folders}
+    beside = {
+        run.path for experiment in experiments for run in RunFolder.below(experiment) if run.finished_seeds()
+    }
+    return len(beside - set(folders))
 
 
 if __name__ == "__main__":

@@ -17,14 +17,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from bnrepro.config import Config
+from bnrepro.config import Config, SlurmConfig
 from bnrepro.config.checks import check
 from bnrepro.config.commandline import arguments, without_format
-from bnrepro.config.compose import CONF, jobs, single, slurm_settings, typed, understood
+from bnrepro.config.compose import CONF, jobs, launcher_settings, single, typed, understood
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
 from bnrepro.machine import WorkerLost, answer_signals, stop_asked
 from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.ray import check_ray, train_on_ray
 from bnrepro.runs.run import REFUSALS
 from bnrepro.runs.slurm import check_slurm, train_on_slurm
 from bnrepro.runs.sweep import check_all, label, packs, train_pack, unfinished
@@ -166,19 +167,24 @@ def main() -> int:
                 raise failures[0]
             return 0
         train_packs: Trainer = one_by_one
-        if launcher == "slurm":
-            settings = slurm_settings(overrides)
-            check_slurm(settings)
-            train_packs = partial(train_on_slurm, settings=settings, command=list(sys.argv), say=say)
-            if settings.processes > 1:
-                overrides = [*overrides, f"train.processes={settings.processes}"]
+        if launcher in ("slurm", "ray"):
+            settings = launcher_settings(overrides)
+            sent = {"command": list(sys.argv), "say": say}
+            if isinstance(settings, SlurmConfig):
+                check_slurm(settings)
+                train_packs = partial(train_on_slurm, settings=settings, **sent)
+                if settings.processes > 1:
+                    overrides = [*overrides, f"train.processes={settings.processes}"]
+            else:
+                check_ray(settings)
+                train_packs = partial(train_on_ray, settings=settings, **sent)
         configs = jobs(overrides) if multirun else [single(overrides)]
         before = [state_of(cfg) for cfg in configs]
         if multirun:
-            check_all(configs, here=launcher != "slurm")
+            check_all(configs, here=launcher not in ("slurm", "ray"))
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
-            own = multirun and launcher in ("", "slurm")  # Hydra's launchers: one job a process
+            own = multirun and launcher in ("", "slurm", "ray")  # Hydra's launchers: one job a process
             sweep(configs, train_packs) if own else train()
         finally:
             finished = not failures

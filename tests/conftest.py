@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
+from hypothesis import settings
 
 from bnrepro import machine
+
+settings.register_profile("untimed", deadline=None)  # a machine may be busy: no test is about time
+settings.load_profile("untimed")
 
 
 @pytest.fixture

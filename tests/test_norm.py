@@ -101,7 +101,7 @@ def test_the_backward_pass_is_the_six_equations_as_printed():
 
 
 @given(scale=st.floats(0.05, 50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_scaling_the_weights_changes_no_output_and_scales_their_gradient_inversely(scale):
     u, weight = torch.randn(20, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
     direction = torch.randn(20, 4, dtype=torch.float64)

@@ -26,6 +26,7 @@ class WorkerLost(RuntimeError):
 
 
 _asked: list[int] = []  # the signal that asked this process to end
+CORES = "BNREPRO_CORES"  # the environment variable that says how many cores this process may use
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # Ctrl-C, and what schedulers and terminals send
 
 
@@ -75,10 +76,9 @@ def cores(share: bool = True) -> int:
     """How many cores this process may use; with `share` 1 where it is one of many."""
     if share and one_of_many():
         return 1
-    if (
-        given := os.environ.get("SLURM_CPUS_PER_TASK", "")
-    ).isdecimal():  # where Slurm does not bind a job to them
-        return max(1, int(given))
+    for name in (CORES, "SLURM_CPUS_PER_TASK"):  # a cluster that gives cores need not bind a process to them
+        if (given := os.environ.get(name, "")).isdecimal():
+            return max(1, int(given))
     if sys.platform == "linux":  # macOS has no such call
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

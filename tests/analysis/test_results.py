@@ -132,7 +132,7 @@ def test_steps_to_finds_the_first_step_and_censors_instead_of_dropping():
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_higher_target_never_takes_fewer_steps(values, a, b):
     frame = curve("bn", 0, values)
     low, high = (tidy.steps_to(frame, target)["steps"].item() for target in sorted((a, b)))
@@ -154,7 +154,7 @@ def test_several_runs_of_one_seed_must_be_told_apart_by_the_caller():
 
 
 @given(pairs)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_paired_interval_is_that_of_the_differences_and_turns_round_with_the_arms(values):
     a, b = np.array(values).T
     there, back = statistics.compared(a, b), statistics.compared(b, a)

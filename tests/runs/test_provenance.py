@@ -8,7 +8,7 @@ from bnrepro.runs.provenance import provenance
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("data.root=/home/me/mnist", "data.root=…/mnist"),
+        ("data.root=/scratch/me/mnist", "data.root=…/mnist"),
         ("data.root=~/mnist", "data.root=…/mnist"),
         ("data.root=../mine/mnist", "data.root=…/mnist"),
         ("data.root=mnist", "data.root=mnist"),

@@ -1,4 +1,4 @@
-"""Sweeps sent to a cluster, without one: jobs are processes of this machine. With one: tests/slurm/trial.py."""
+"""Sweeps sent to a cluster, without one: jobs are processes of this machine. See tests/clusters/."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bnrepro.config import Config, ConfigError, SlurmConfig
-from bnrepro.config.compose import jobs, slurm_settings
+from bnrepro.config.compose import jobs, launcher_settings
 from bnrepro.machine import WorkerLost
 from bnrepro.runs import slurm as module
 from bnrepro.runs.folder import RunFolder
@@ -18,10 +18,10 @@ from bnrepro.runs.sweep import packs
 
 
 def test_a_clusters_settings_are_plain_ones_and_the_others_keep_their_defaults():
-    settings = slurm_settings(["hydra/launcher=slurm", "optim.lr=1,2", "hydra.launcher.partition=gpu"])
+    settings = launcher_settings(["hydra/launcher=slurm", "optim.lr=1,2", "hydra.launcher.partition=gpu"])
     assert settings.partition == "gpu" and settings.max_num_timeout > 0 and settings.processes == 1
     asked = ["hydra/launcher=slurm", "hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=4"]
-    assert slurm_settings(asked).processes == 8
+    assert launcher_settings(asked).processes == 8
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_clusters_settings_are_plain_ones_and_the_others_keep_their_defaults()
 )
 def test_what_no_cluster_could_give_is_refused_in_one_line(setting: str, words: str):
     with pytest.raises(ConfigError, match=words) as refused:
-        slurm_settings(["hydra/launcher=slurm", setting])
+        launcher_settings(["hydra/launcher=slurm", setting])
     assert "\n" not in str(refused.value)
 
 

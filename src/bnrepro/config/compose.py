@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bnrepro.config.address import place
 from bnrepro.config.checks import ConfigError, check
 from bnrepro.config.commandline import MOST_JOBS, Axis, axes
-from bnrepro.config.parts import InceptionConfig, MLPConfig, SlurmConfig
+from bnrepro.config.parts import InceptionConfig, MLPConfig, RayConfig, SlurmConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
 from bnrepro.files import shipped
@@ -36,7 +36,8 @@ def _store() -> None:
     ConfigStore.instance().store(name="schema", node=schema)
     for node in (MLPConfig, InceptionConfig):
         ConfigStore.instance().store(group="model", name=node.name, node=node)
-    ConfigStore.instance().store(group="hydra/launcher", name="slurm_schema", node=SlurmConfig)
+    for name, node in (("slurm", SlurmConfig), ("ray", RayConfig)):
+        ConfigStore.instance().store(group="hydra/launcher_schema", name=name, node=node)
 
 
 _store()
@@ -69,15 +70,15 @@ def jobs(overrides: list[str]) -> list[Config]:
         return [typed(hydra.compose("config", list(job))) for job in combinations]
 
 
-def slurm_settings(overrides: list[str]) -> SlurmConfig:
-    """What hydra/launcher=slurm and hydra.launcher.NAME=VALUE ask for. Raises ConfigError."""
+def launcher_settings(overrides: list[str]) -> SlurmConfig | RayConfig:
+    """What hydra/launcher=slurm or ray and hydra.launcher.NAME=VALUE ask for. Raises ConfigError."""
     with _hydra() as loader:
         own = [axis for axis in axes(overrides, loader) if axis.key.startswith("hydra")]
         for axis in own:
             check(not axis.swept, f"{axis}: one value for all jobs of a sweep")
         composed = hydra.compose("config", [axis.values[0] for axis in own], return_hydra_config=True)
         settings = OmegaConf.to_object(composed.hydra.launcher)
-        assert isinstance(settings, SlurmConfig)
+        assert isinstance(settings, SlurmConfig | RayConfig)
         return settings
 
 

@@ -243,3 +243,21 @@ class SlurmConfig:
     def processes(self) -> int:
         """Those that train a run together."""
         return self.nodes * self.tasks_per_node
+
+
+@dataclass
+class RayConfig:
+    """hydra/launcher=ray: where tasks go, and what each asks for."""
+
+    address: str = "local"  # local: the cores of this machine; auto: the cluster it is part of; or HOST:PORT
+    cpus_per_task: int = 1  # cores of a task
+    gpus_per_task: float = 0.0  # GPUs of a task
+    max_retries: int = 3  # how often a task starts again whose worker or node was lost
+    stop_s: float = 60.0  # seconds that tasks have to save when the sweep is stopped
+
+    def __post_init__(self) -> None:
+        check(bool(self.address), "hydra.launcher.address: local, auto or HOST:PORT")
+        between("hydra.launcher.cpus_per_task", self.cpus_per_task, 1, 1_000_000)
+        not_negative("hydra.launcher.gpus_per_task", self.gpus_per_task)
+        between("hydra.launcher.max_retries", self.max_retries, 0, 10_000)
+        positive("hydra.launcher.stop_s", self.stop_s)

@@ -37,7 +37,9 @@ def one_line(error: BaseException) -> str:
     text = " ".join(" ".join(str(e).split()) for e in causes if str(e))
     if missing := re.search(r"Could not find '([\w/]+)/([^']+)'.*?Available options in '[^']+': ?(.*)", text):
         group, name, known = missing[1], missing[2], missing[3].partition("Config search path")[0].split()
-        return f"{group}={name}: no such {group}{nearest(name, known)}; there are {', '.join(known)}"
+        own = "; your own: a file conf/experiment/NAME.yaml, or other settings with output=FOLDER"
+        hint = own if group == "experiment" else ""
+        return f"{group}={name}: no such {group}{nearest(name, known)}; there are {', '.join(known)}{hint}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' (?:is )?not in", text):
         key = unknown[1] or unknown[2]
         if key in kinds():

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.figures.style import (
+    ACTIVATIONS,
     ARMS,
     STYLE,
     WIDTH,
@@ -19,6 +20,8 @@ from bnrepro.analysis.figures.style import (
     split,
     steps_axis,
 )
+
+ABOVE_INSET = 0.94  # accuracy: the inset ends there
 
 
 def accuracy(ax: Axes, frame: pd.DataFrame) -> None:
@@ -68,12 +71,14 @@ def figure1(frame: pd.DataFrame) -> Figure:
         left, middle, right = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
         accuracy(left, frame)
         left.set(ylim=(0.7, 1.0), ylabel="accuracy", title=f"(a) {split(frame)} accuracy")
-        left.legend(loc="lower right")
         late = tidy.curves(frame, tidy.accuracy_name(frame)).loc[frame["step"].max() / 2 :]
-        zoom = left.inset_axes((0.4, 0.38, 0.58, 0.4))
-        accuracy(zoom, frame)
-        ends = late.index[[0, -1]]
-        zoom.set(xlim=ends, xticks=ends, ylim=(late.min(axis=None), late.max(axis=None)), xlabel="")
+        room = late.min(axis=None) > ABOVE_INSET  # for the inset, below all curves
+        left.legend(loc="lower right" if room else "best")
+        if room:
+            zoom = left.inset_axes((0.4, 0.38, 0.58, 0.4))
+            accuracy(zoom, frame)
+            ends = late.index[[0, -1]]
+            zoom.set(xlim=ends, xticks=ends, ylim=(late.min(axis=None), late.max(axis=None)), xlabel="")
         right.sharey(middle)
         for ax, arm, letter in ((middle, "baseline", "b"), (right, "bn", "c")):
             percentiles(ax, frame, arm)
@@ -81,17 +86,22 @@ def figure1(frame: pd.DataFrame) -> Figure:
         low, high = middle.get_ylim()
         middle.set_ylim(min(low, -2), max(high, 2))
         paper = "" if middle.get_ylim() == (-2, 2) else " (paper: -2 to 2)"
-        middle.set_ylabel(f"input to one sigmoid{paper}")
+        middle.set_ylabel(f"input to one {_activation(frame)}{paper}")
         right.tick_params(labelleft=False)
         n = frame["seed"].nunique()
         caption(
             fig,
-            f"{setting(frame)}. (a) Mean of {n} seeds; band: lowest to highest seed; inset: second half of"
-            " training.",
+            f"{setting(frame)}. (a) Mean of {n} seeds; band: lowest to highest seed"
+            + ("; inset: second half of training." if room else "."),
             "(b, c) 15th, 50th and 85th percentile over examples of the input to one typical unit of the last hidden"
             f" layer: median of {n} seeds; band: their middle half; thin: the seed closest to these medians.",
         )
         return fig
+
+
+def _activation(frame: pd.DataFrame) -> str:
+    names = frame["model.activation"].unique() if "model.activation" in frame else ["sigmoid"]
+    return ACTIVATIONS.get(names[0], names[0]) if len(names) == 1 else "nonlinearity"
 
 
 def figure1_regimes(frames: dict[str, pd.DataFrame], zoom: tuple[float, float] = (0.94, 0.99)) -> Figure:

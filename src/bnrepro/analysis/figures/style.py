@@ -26,7 +26,7 @@ ARMS = {
 ACTIVATIONS = {"sigmoid": "sigmoid", "relu": "ReLU"}
 DATA_SETS = {
     "mnist": "MNIST",
-    "mnist5k": "MNIST (5,000 digits)",
+    "mnist5k": "MNIST (4,000 digits)",
     "tiny_imagenet": "Tiny ImageNet",
     "imagenette": "Imagenette",
     "shapes": "drawn shapes",

@@ -72,6 +72,10 @@ def labels(lines: Sequence[summary.Line]) -> list[str]:
     ]
 
 
+FAN = ["input to one typical unit:", "median, 15th to 85th percentile"]
+SHOWN = "mean of the seeds; band: lowest to highest"
+
+
 def curves(rows: pd.DataFrame) -> alt.TopLevelMixin:
     """Every run over steps, mean and range over seeds, of the metric one chooses; a click on the legend picks runs."""
     some = rows[~rows["name"].str.startswith("probe/")]
@@ -89,14 +93,16 @@ def curves(rows: pd.DataFrame) -> alt.TopLevelMixin:
         .encode(
             x=alt.X("x:Q", title="training steps", axis=alt.Axis(labelExpr=LABEL)),
             color=alt.Color(
-                "run:N", title=None, legend=alt.Legend(orient="bottom", columns=2, labelLimit=400)
+                "run:N",
+                title=None,
+                legend=alt.Legend(orient="bottom", columns=2, labelLimit=400, symbolOpacity=1),
             ),
             opacity=alt.condition(picked, alt.value(1), alt.value(0.08)),
         )
     )
-    value = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False))
+    value = alt.Y("mean:Q", title=SHOWN, scale=alt.Scale(zero=False))
     band = base.mark_area().encode(
-        y=alt.Y("min:Q", title=None, scale=alt.Scale(zero=False)),
+        y=alt.Y("min:Q", title=SHOWN, scale=alt.Scale(zero=False)),
         y2="max:Q",
         opacity=alt.condition(picked, alt.value(0.2), alt.value(0.02)),
     )
@@ -123,7 +129,7 @@ def fans(rows: pd.DataFrame) -> alt.TopLevelMixin:
         .transform_filter(alt.datum["seed"] == seed)
         .encode(x=alt.X("step:Q", title="training steps"))
     )
-    fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title="input of a nonlinearity"), y2="p85:Q")
+    fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title=FAN), y2="p85:Q")
     return (
         (fan + base.mark_line().encode(y="p50:Q"))
         .properties(width=370, height=180)

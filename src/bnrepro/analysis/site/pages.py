@@ -23,13 +23,20 @@ PARTS = {
     "train": (parts.TrainConfig,),
     "eval": (parts.EvalConfig,),
     "record": (parts.RecordConfig,),
-    "hydra.launcher": (parts.SlurmConfig,),
+    "hydra.launcher": (parts.SlurmConfig, parts.RayConfig),
 }
 LOOKS = {
     "reproduced": "success",
     "not reproduced": "failure",
     "partly": "warning",
     "inconclusive": "info",
+}
+CHANGES = {
+    "reproduced": "a case whose interval no longer lies beyond its bound",
+    "not reproduced": "a case whose interval no longer lies short of its bound",
+    "partly": "nothing but other cases or bounds: some hold and some fail, whatever becomes of open ones",
+    "inconclusive": "more seeds or longer runs that bring the open intervals to one side of their bounds",
+    "not tested": "the runs",
 }
 # Under a heading of docs/study.md: <!-- page: name; claims: C1 C2; widgets: figure1 -->
 MARK = re.compile(r"<!-- page: (\S+?)(?:; claims: ([C\d ]+?))?(?:; widgets: ([\w ]+?))? -->\n")
@@ -85,10 +92,7 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
             row["rule_first"]
         )
         lines[-1] += f" Written on {rule['committed'][:10]}" + (f": {age}." if age else ".")
-    if "open" in row["cases"]:
-        lines.append(
-            "What would change it: more seeds or longer runs that bring an open interval to one side of its bound."
-        )
+    lines.append(f"What would change it: {CHANGES[row['verdict']]}.")
     notebook = f" [Notebook](../{row['notebook']})." if row["notebook"] else ""
     lines[-1] += f" Runs: `{row['config']}`.{notebook}" if row["config"] else notebook
     head = f'!!! {look} "{claim}, {row["short"]}: {row["verdict"]}"\n\n'
@@ -111,6 +115,7 @@ def settings() -> str:
                 "MLPConfig": ", model=mlp only",
                 "InceptionConfig": ", model=inception only",
                 "SlurmConfig": ", hydra/launcher=slurm only",
+                "RayConfig": ", hydra/launcher=ray only",
             }.get(kind.__name__, "")
             text += _table(title, own)
     return text

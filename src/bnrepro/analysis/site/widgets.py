@@ -36,8 +36,8 @@ def figure1(results: Path) -> alt.TopLevelMixin:
         )
         .encode(x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps of 60 images"))
     )
-    shade = base.mark_area(opacity=0.25).encode(
-        y=alt.Y("bottom:Q", title="test accuracy, %", scale=alt.Scale(domain=[80, 99], clamp=True)),
+    shade = base.mark_area(opacity=0.25, clip=True).encode(
+        y=alt.Y("bottom:Q", title="test accuracy, % (below 80: not shown)", scale=alt.Scale(domain=[80, 99])),
         y2="top:Q",
         color=_arm(),
     )

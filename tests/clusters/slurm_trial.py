@@ -13,30 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cluster import cluster, install
+from slurm_cluster import cluster, install
+from trials import SWEEP, TRAIN, Disagreement, agree, ended, finished, same, tables, train, until, words
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
-SWEEP = [
-    "variant=baseline,bn",
-    "model.activation=sigmoid,relu",
-    "data.batch_size=30,60",
-    "train.steps=20000",
-    "eval.probe=false",
-]
 LONG = ["variant=bn", "train.steps=30000", "eval.probe=false", "train.engine=eager", "eval.every=2000"]
 PAIR = ["variant=bn", "train.steps=3000", "train.checkpoint_seconds=0.1"]
-PATIENCE = 540  # seconds for anything that is waited for
-
-
-class Disagreement(AssertionError):
-    """What a cluster left is not what it should be."""
 
 
 def main() -> int:
@@ -125,20 +111,6 @@ def two_nodes(outputs: Path, expected: dict[str, bytes]) -> None:
     same(outputs, expected)
 
 
-def train(settings: list[str]) -> subprocess.Popen:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*TRAIN, *settings], **pipes)
-
-
-def ended(process: subprocess.Popen) -> tuple[str, int]:
-    return process.communicate(timeout=PATIENCE)[0], process.returncode
-
-
-def finished(process: subprocess.Popen) -> None:
-    out, status = ended(process)
-    agree(status == 0, f"exit status {status}:\n{out}")
-
-
 class Queued(NamedTuple):
     job: str  # as its processes know it
     shown: str  # as scancel takes it: ARRAY_TASK
@@ -172,39 +144,6 @@ def at_work(job: str) -> bool:
     """Whether one of the job's processes has a run's table open."""
     files = [file for pid in pids(job) for file in Path(f"/proc/{pid}/fd").glob("*")]
     return any(os.path.realpath(file).endswith("table.csv") for file in files)
-
-
-def tables(outputs: Path) -> dict[str, bytes]:
-    return {
-        str(path.parent.relative_to(outputs)): path.read_bytes() for path in outputs.glob("*/*/*/table.csv")
-    }
-
-
-def same(outputs: Path, expected: dict[str, bytes]) -> None:
-    found = tables(outputs)
-    agree(bool(found), f"no tables in {outputs}")
-    for name, table in found.items():
-        agree(table == expected[name], f"{outputs / name}: not the bytes of an undisturbed run")
-    for path in outputs.glob("*/*/*/run.json"):
-        state = json.loads(path.read_text())["state"]
-        agree(state == "finished", f"{path} says {state}")
-
-
-def until(look: Callable[[], list], what: str) -> list:
-    end = time.monotonic() + PATIENCE
-    while not (found := look()):
-        agree(time.monotonic() < end, f"not within {PATIENCE} s: {what}")
-        time.sleep(0.2)
-    return found
-
-
-def agree(holds: bool, words: str) -> None:
-    if not holds:
-        raise Disagreement(words)
-
-
-def words(trial: Callable) -> str:
-    return trial.__name__.replace("_", " ")
 
 
 if __name__ == "__main__":
