@@ -4,6 +4,7 @@ setuptools could map the folders by itself (package-dir), but an editable instal
 folder above a checkout named bnrepro, `import bnrepro` would find that folder.
 """
 
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -16,6 +17,8 @@ class Build(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
+            for folder in ("conf", "scripts"):  # what an earlier build left there, under names of its time
+                shutil.rmtree(Path(self.build_lib, "bnrepro", folder), ignore_errors=True)
             for path in (path for pattern in SHIPPED for path in Path().glob(pattern)):
                 target = Path(self.build_lib, "bnrepro", path)
                 self.mkpath(str(target.parent))

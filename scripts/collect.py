@@ -26,12 +26,14 @@ def main() -> int:
         try:
             folders = [args.outputs / name for name in experiments]
             if not args.all:
-                from bnrepro.config.compose import (
-                    places,  # needs Hydra; who only analyses has no runs to collect
-                )
+                from bnrepro.config.compose import places
 
                 folders = [place for name in experiments for place in places(name, args.outputs)]
             collected = collect.collect(*folders)
+        except ModuleNotFoundError as error:
+            words = f"{error.name} knows an experiment's own runs: pip install 'bnrepro[train]', or take all with --all"
+            print(f"collect: {words}", file=sys.stderr)
+            return 2
         except ValueError as error:
             own = isinstance(error, tidy.MissingData) and not args.all
             hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""

@@ -49,6 +49,9 @@ def main() -> int:
         value = format_interval(row["unit"], row["value"], row["low"], row["high"])
         shown.add_row(row["quantity"], row["arm"], value, f"{row['n']}{never}")
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
+    if configs[0].data.name == "mnist5k":
+        words = f"4,000 digits, {configs[0].steps:,} steps: not the study's 60,000 images and 50,000 steps"
+        print(f"{words}; a ratio of steps depends on how long the baseline trains")
     print(f"figure: {path.resolve()}")
     return 0
 

@@ -25,6 +25,9 @@ def main() -> int:
         known = ", ".join(catalogue.EXPERIMENTS)
         print(f"figures: {', '.join(unknown)}: no figure of that name; there are {known}", file=sys.stderr)
         return 2
+    if not args.results.is_dir():
+        print(f"figures: {args.results} is no folder of results", file=sys.stderr)
+        return 1
     chosen = args.experiment or catalogue.EXPERIMENTS
     draw = partial(catalogue.draw, args.results, paper=pd.read_csv(PAPER))
     with ProcessPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as pool:

@@ -159,6 +159,8 @@ def main() -> int:
             not (multirun and agent),
             "-m: under wandb agent a trial is one run; sweep in the sweep's own file",
         )
+        for axis in given:
+            check(not (axis.swept and axis.key.startswith("hydra")), f"{axis}: one value for a whole sweep")
         check(multirun or not launcher, "hydra/launcher= needs -m: it launches the jobs of a sweep")
         sys.argv[1:] = [*flags, *map(str, given)]  # as Hydra reads them: flags first, ranges written out
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own

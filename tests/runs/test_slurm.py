@@ -4,9 +4,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
+from submitit.core.utils import FailedJobError
 
 from bnrepro.config import Config, ConfigError, SlurmConfig
 from bnrepro.config.compose import jobs, launcher_settings
@@ -33,12 +35,20 @@ def test_a_clusters_settings_are_plain_ones_and_the_others_keep_their_defaults()
         ("hydra.launcher.signal_delay_s=36000", "must be from 1 to 3600"),
         ("hydra.launcher.mem_gb=-1", "mem_gb"),
         ("hydra.launcher.partition=a,b", "one value for all jobs"),
+        ("hydra.launcher.partion=cpu", r"did you mean hydra\.launcher\.partition"),
+        ('hydra.launcher.additional_parameters=["n7"]', "name=value"),
     ],
 )
 def test_what_no_cluster_could_give_is_refused_in_one_line(setting: str, words: str):
     with pytest.raises(ConfigError, match=words) as refused:
         launcher_settings(["hydra/launcher=slurm", setting])
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("many", ["nodes=2", "tasks_per_node=2"])
+def test_on_this_machine_a_job_is_one_process(many: str):
+    with pytest.raises(ConfigError, match="local: one node and one task"):
+        launcher_settings(["hydra/launcher=slurm", "hydra.launcher.cluster=local", f"hydra.launcher.{many}"])
 
 
 def test_without_slurm_or_without_submitit_one_line_says_what_is_missing(monkeypatch: pytest.MonkeyPatch):
@@ -73,12 +83,42 @@ def test_each_pack_is_a_job_and_one_that_fails_says_why_and_spares_the_others(
     failed = train_on_slurm(todo, SlurmConfig(cluster="local", timeout_min=5), command, said.append)
     ((pack, error),) = failed
     assert pack == [configs[0]] and isinstance(error, WorkerLost) and "another version" in str(error)
-    assert said[0].startswith(f"{len(todo)} jobs sent")
+    assert said[0].startswith(f"{len(todo)} jobs, ")
     assert sorted(line.split()[0] for line in said[1:]) == ["1/3", "2/3", "3/3"]
     states = [RunFolder.of(cfg).state(cfg.seeds) for cfg in configs]
     assert states == ["not started", "finished", "finished", "finished"]
     origin = RunFolder.of(configs[1]).status()["provenance"]
     assert origin["command"] == "python scripts/train.py -m variant=baseline,bn"
+
+
+def test_a_job_that_found_its_runs_with_another_process_has_not_failed(
+    small: tuple[str, ...], tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (cfg,) = jobs([*small, f"output={tmp_path}"])
+    said: list[str] = []
+    RunFolder.of(cfg).make()
+    with RunFolder.of(cfg).lock():
+        settings = SlurmConfig(cluster="local", timeout_min=5)
+        assert train_on_slurm([[cfg]], settings, ["train.py"], said.append) == []
+    assert said[-1].endswith("left to another process")
+
+
+def test_a_cluster_that_takes_no_job_says_why_in_one_line():
+    class Full:
+        def batch(self):
+            return nullcontext()
+
+        def submit(self, job):
+            raise FailedJobError("trace\nsbatch: error: invalid account 'x'\nmore")
+
+    with pytest.raises(ConfigError, match=r"takes no job: sbatch: error: invalid account 'x'$"):
+        module._send(Full(), [[]], ["train.py"])
+
+
+def test_what_sbatch_knows_beside_the_settings_is_given_as_it_is():
+    asked = ["hydra/launcher=slurm", 'hydra.launcher.additional_parameters=["nodelist=n7"]']
+    assert module._parameters(launcher_settings(asked))["slurm_additional_parameters"] == {"nodelist": "n7"}
 
 
 @pytest.fixture

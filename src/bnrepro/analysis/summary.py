@@ -123,7 +123,7 @@ def records(lines: Sequence[Line]) -> list[dict[str, Any]]:
         for which in ("final", "best"):
             interval = found.over_seeds(which) if found else None
             value, low, high, _ = interval or Interval(math.nan, math.nan, math.nan, 0)
-            row |= {which: value, f"{which}_low": low, f"{which}_high": high}
+            row |= {which: value, f"{which}_low": max(low, 0.0), f"{which}_high": min(high, 1.0)}
         reached = found.steps_to(target) if found and target else math.nan
         row |= {"target": target or math.nan, "steps_to": reached}
         row |= {"diverged": " ".join(map(str, found.diverged)) if found else "", "folder": str(folder)}

@@ -46,25 +46,29 @@ def identity(cfg: Config) -> dict[str, Any]:
 
 def digest(cfg: Config) -> str:
     """What two runs have in common if and only if they are one: eight letters."""
-    return hashlib.sha256(json.dumps(identity(cfg), sort_keys=True).encode()).hexdigest()[:8]
+    return _digest(identity(cfg))
 
 
 def address(cfg: Config) -> str:
     """A run's folder as a function of its hyperparameters: <experiment>/<variant>/<readable>-<digest>."""
-    return _address(
-        cfg, [word.format(identity(cfg)[key]) for key, word in WORDS.items() if key in identity(cfg)]
-    )
+    return _address(cfg, identity(cfg), WORDS)
 
 
 def place(output: Path, cfg: Config) -> Path:
     """Where a run lies below `output`: at its address, or where versions before 0.2 put it, without WORDS."""
-    now, before = output / address(cfg), output / _address(cfg, [])
-    return before if before.exists() and not now.exists() else now
+    own = identity(cfg)
+    now, before = output / _address(cfg, own, WORDS), output / _address(cfg, own, {})
+    return before if before != now and before.exists() and not now.exists() else now
 
 
-def _address(cfg: Config, words: list[str]) -> str:
+def _digest(own: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _address(cfg: Config, own: dict[str, Any], words: dict[str, str]) -> str:
     spread = [f"std{cfg.model.init_std:g}"] if isinstance(cfg.model, MLPConfig) else []
-    name = "-".join([f"lr{cfg.optim.lr:g}", *spread, f"b{cfg.data.batch_size}", *words, digest(cfg)])
+    said = [word.format(own[key]) for key, word in words.items() if key in own]
+    name = "-".join([f"lr{cfg.optim.lr:g}", *spread, f"b{cfg.data.batch_size}", *said, _digest(own)])
     return f"{cfg.experiment}/{cfg.variant}/{name}"
 
 

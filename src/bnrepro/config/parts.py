@@ -226,7 +226,7 @@ class SlurmConfig:
     gpus_per_node: int = 0  # GPUs of a job on each node
     array_parallelism: int = 256  # jobs at a time, at most
     setup: list[str] = field(default_factory=list)  # shell lines before a job, such as "module load cuda"
-    additional_parameters: dict[str, str] = field(default_factory=dict)  # others of sbatch, by its names
+    additional_parameters: list[str] = field(default_factory=list)  # others of sbatch, such as "nodelist=n7"
     cluster: str = "slurm"  # local: jobs are processes of this machine, to try it without a cluster
 
     def __post_init__(self) -> None:
@@ -238,11 +238,24 @@ class SlurmConfig:
         between("hydra.launcher.gpus_per_node", self.gpus_per_node, 0, 1_000)
         positive("hydra.launcher.mem_gb", self.mem_gb)
         one_of("hydra.launcher.cluster", self.cluster, ("slurm", "local"))
+        alone = self.cluster == "slurm" or self.processes == 1
+        check(
+            alone,
+            "hydra.launcher.cluster=local: one node and one task; for more on one machine there is torchrun",
+        )
+        for given in self.additional_parameters:
+            check(
+                "=" in given, f"hydra.launcher.additional_parameters={given}: written name=value, in quotes"
+            )
 
     @property
     def processes(self) -> int:
         """Those that train a run together."""
         return self.nodes * self.tasks_per_node
+
+    @property
+    def additional(self) -> dict[str, str]:
+        return dict(given.split("=", 1) for given in self.additional_parameters)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from bnrepro.config.checks import nearest
-from bnrepro.config.parts import InceptionConfig, MLPConfig
+from bnrepro.config.parts import InceptionConfig, MLPConfig, RayConfig, SlurmConfig
 from bnrepro.config.schema import Config
 
 
@@ -45,8 +45,13 @@ def one_line(error: BaseException) -> str:
         if key in kinds():
             inception = key in {f"model.{field.name}" for field in fields(InceptionConfig)}
             return f"{key}: only for model={'inception' if inception else MLPConfig.name}"
+        if key.startswith("hydra.launcher."):
+            names = [f"hydra.launcher.{f.name}" for part in (SlurmConfig, RayConfig) for f in fields(part)]
+            return f"{key}: no such setting of this launcher{nearest(key, names)}; docs/cluster.md lists them"
         return f"{key}: no such setting{nearest(key, kinds())}; --help lists them all"
     if override := re.search(r"Error merging override (\S+)", text):
         reason = re.search(r"Value .*? could not be converted to \w+", text)
         return f"{override[1]}: {reason[0] if reason else 'not a value of this setting'}"
+    if isinstance(error, KeyError):  # its text is the key alone
+        return f"{type(error).__name__} {error}"
     return " ".join(str(error).split()) or type(error).__name__

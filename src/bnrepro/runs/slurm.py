@@ -11,10 +11,10 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class PackJob:
         if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             _join_tasks()
         machine.answer_signals()
+        if "SLURM_JOB_ID" not in os.environ:  # a process of this machine, which Ctrl-C would reach twice
+            os.setpgrp()
         if not is_main():  # they end when the first task has saved and left
             for name in machine.SIGNALS:
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -71,13 +73,15 @@ def _join_tasks() -> None:
 
 
 def check_slurm(settings: SlurmConfig) -> None:
-    """Raises ConfigError, in one line, where no job can be sent."""
+    """Raises ConfigError, in one line, where no job can be sent or followed."""
     try:
         import submitit  # noqa: F401
     except ModuleNotFoundError:
         raise ConfigError("hydra/launcher=slurm needs the extra: pip install 'bnrepro[slurm]'") from None
-    if settings.cluster == "slurm" and not shutil.which("sbatch"):
-        raise ConfigError("hydra/launcher=slurm: no sbatch here; start this on a login node of the cluster")
+    for program in ("sbatch", "sacct") if settings.cluster == "slurm" else ():
+        if not shutil.which(program):
+            words = "start this on a login node of the cluster"
+            raise ConfigError(f"hydra/launcher=slurm: no {program} here; {words}")
 
 
 def train_on_slurm(
@@ -85,57 +89,94 @@ def train_on_slurm(
 ) -> list[tuple[list[Config], Exception]]:
     """Send the packs as one array and wait: those that failed, each with its reason.
 
-    A stop of this process (Ctrl-C) leaves the jobs to Slurm: the same command later waits for them.
+    A stop of this process (Ctrl-C) leaves the jobs to Slurm: the same command later waits for those that train.
+    Raises ConfigError where Slurm takes no job.
     """
     import submitit
 
+    there = settings.cluster == "slurm"
     folder = Path(packs[0][0].output).absolute() / "slurm"
     executor = submitit.AutoExecutor(folder, settings.cluster, slurm_max_num_timeout=settings.max_num_timeout)
     executor.update_parameters(**_parameters(settings))
-    with executor.batch():
-        jobs = [executor.submit(PackJob(pack, command)) for pack in packs]
-    array = jobs[0].job_id.partition("_")[0]
-    say(f"{len(jobs)} job{'s' * (len(jobs) > 1)} sent to Slurm as {array}; logs: {folder}")
-    failed, waiting = [], dict(enumerate(jobs))
+    at_once = len(packs) if there else min(settings.array_parallelism, machine.cores())
+    jobs: list[Any] = []
+    failed: list[tuple[list[Config], Exception]] = []
+    waiting: dict[int, Any] = {}
     try:
-        while waiting:
-            if settings.cluster == "slurm":
+        while waiting or len(jobs) < len(packs):
+            if room := min(at_once - len(waiting), len(packs) - len(jobs)):
+                sent = _send(executor, packs[len(jobs) : len(jobs) + room], command)
+                if there:
+                    say(f"{counted(len(sent))} sent to Slurm as {_array(sent)}; logs: {folder}")
+                elif not jobs:
+                    say(f"{counted(len(packs))}, {at_once} at a time, here; logs: {folder}")
+                waiting |= dict(enumerate(sent, len(jobs)))
+                jobs += sent
+            if there:
                 jobs[0].watcher.update()
             for i in [i for i, job in waiting.items() if job.done()]:
-                reason = _reason(waiting.pop(i), packs[i])
-                done = len(jobs) - len(waiting)
-                say(f"{done}/{len(jobs)} {label(packs[i])}: {reason or 'finished'}")
-                if reason:
-                    failed.append((packs[i], WorkerLost(reason)))
+                words, lost = _ended(waiting.pop(i), packs[i])
+                say(f"{len(jobs) - len(waiting)}/{len(packs)} {label(packs[i])}: {words}")
+                if lost:
+                    failed.append((packs[i], WorkerLost(words)))
             time.sleep(SECONDS_BETWEEN_LOOKS[settings.cluster] if waiting else 0)
     except Stopped:
-        say(f"\nthe jobs go on without this process; to end them: scancel {array}")
+        if there and jobs:
+            say(f"\nthe jobs go on without this process; to end them: scancel {_array(jobs)}")
+        for job in waiting.values() if not there else ():
+            job.cancel()
+            job.wait()
         raise
     return failed
 
 
+def counted(jobs: int) -> str:
+    return "1 job" if jobs == 1 else f"{jobs} jobs"
+
+
+def _send(executor: Any, packs: list[list[Config]], command: list[str]) -> list[Any]:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with executor.batch():
+            return [executor.submit(PackJob(pack, command)) for pack in packs]
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        said = [line for line in str(error).splitlines() if "error" in line] or [str(error)]
+        raise ConfigError(
+            f"hydra/launcher=slurm: Slurm takes no job: {' '.join(said[0].split())[:300]}"
+        ) from error
+
+
+def _array(jobs: list[Any]) -> str:
+    return jobs[0].job_id.partition("_")[0]
+
+
 def _parameters(settings: SlurmConfig) -> dict[str, Any]:
     """As submitit names them; what is not set is left to the cluster."""
-    given = {key: value for key, value in asdict(settings).items() if value not in (None, 0, "", {})}
-    for key in ("cluster", "max_num_timeout", "array_parallelism", "signal_delay_s", "partition", "account"):
-        given.pop(key, None)
-    for key in ("qos", "constraint", "setup", "additional_parameters"):
-        if key in given:
-            given[f"slurm_{key}"] = given.pop(key)
-    for key in ("partition", "account", "array_parallelism", "signal_delay_s"):
-        if value := getattr(settings, key):
-            given[f"slurm_{key}"] = value
+    names = ("nodes", "tasks_per_node", "cpus_per_task", "mem_gb", "timeout_min")
+    plain = {name: getattr(settings, name) for name in names}
+    if settings.gpus_per_node:
+        plain["gpus_per_node"] = settings.gpus_per_node
+    names = ("partition", "account", "qos", "constraint", "array_parallelism", "signal_delay_s", "setup")
+    own = {f"slurm_{name}": getattr(settings, name) for name in names if getattr(settings, name)}
+    if settings.additional_parameters:
+        own["slurm_additional_parameters"] = settings.additional
     # A task that fails takes the others of its job with it, also one that hangs.
-    return given | {"name": "bnrepro", "slurm_srun_args": ["--kill-on-bad-exit=1"]}
+    return {"name": "bnrepro", "slurm_srun_args": ["--kill-on-bad-exit=1"], **plain, **own}
 
 
-def _reason(job: Any, pack: list[Config]) -> str:
-    """Why a job that has ended did not finish its runs, in one line; "" if it did."""
+def _ended(job: Any, pack: list[Config]) -> tuple[str, bool]:
+    """What became of a job that has ended, in one line, and whether it failed.
+
+    A job that found its runs with another process left them to it: that is no failure.
+    """
     states = {RunFolder.of(cfg).state(cfg.seeds) for cfg in pack}
     if states == {"finished"}:
-        return ""
+        return "finished", False
     words = f"{'/'.join(sorted(states))}, says Slurm: {job.state}"
     if job.paths.result_pickle.is_file():
         outcome, said = pickle.loads(job.paths.result_pickle.read_bytes())
-        words = said.strip().splitlines()[-1] if outcome == "error" else words
-    return f"{words[:200]}; see {job.paths.stderr}"
+        if outcome == "success":
+            return "left to another process", False
+        words = said.strip().splitlines()[-1]
+    return f"{words[:200]}; see {job.paths.stderr}", True

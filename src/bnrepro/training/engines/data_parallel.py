@@ -132,7 +132,7 @@ class DataParallel(Eager):
 
     def close(self) -> None:
         if self.rank == 0:
-            with suppress(RuntimeError):  # the others are gone: there is nobody to dismiss
+            with suppress(machine.WorkerLost):  # there is nobody to dismiss
                 self._tell(-1, -1)
         super().close()
 
@@ -150,7 +150,8 @@ class DataParallel(Eager):
     def _tell(self, start: int, stop: int) -> tuple[int, int]:
         """The main process's numbers, in every process."""
         told = torch.tensor([start, stop], device=self.data.device)
-        dist.broadcast(told, src=0)
+        with _answering():
+            dist.broadcast(told, src=0)
         return int(told[0]), int(told[1])
 
     def _share_state(self, state: State) -> None:
@@ -164,7 +165,10 @@ class DataParallel(Eager):
 
 def share_plan(plan: list[tuple[int, list[int]]] | None) -> None:
     """By the main process: what is trained next, (which configuration, seeds); None: nothing more."""
-    with suppress(RuntimeError) if plan is None else nullcontext():  # nobody may be left to hear it
+    at_the_end = (
+        suppress(machine.WorkerLost) if plan is None else nullcontext()
+    )  # nobody may be left to hear it
+    with at_the_end, _answering():
         dist.broadcast_object_list([plan], src=0)
 
 
