@@ -2,14 +2,34 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from bnrepro.analysis import collect
 from bnrepro.analysis import frame as tidy
+from bnrepro.config.checks import ConfigError
 from bnrepro.runs.folder import RunFolder
 
 
 def main() -> int:
+    args = arguments()
+    if not args.wandb:
+        return collected(args)
+    from bnrepro.runs.wandb import fetch  # needs its client
+
+    with tempfile.TemporaryDirectory() as folder:
+        args.outputs = Path(folder)
+        try:
+            lacking = [line for name in args.experiment for line in fetch(args.wandb, name, args.outputs)]
+        except ConfigError as error:
+            print(f"collect: {error}", file=sys.stderr)
+            return 2
+        for line in lacking:
+            print(f"collect: {line}", file=sys.stderr)
+        return collected(args)
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", nargs="+", help="folders in outputs/, such as fig1_mnist")
     parser.add_argument(
@@ -20,7 +40,13 @@ def main() -> int:
         "--outputs", type=Path, default=Path("outputs"), help="where the runs are (%(default)s)"
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="where to write (%(default)s)")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B's artifacts instead of --outputs"
+    )
+    return parser.parse_args()
+
+
+def collected(args: argparse.Namespace) -> int:
     files = {args.into: args.experiment} if args.into else {name: [name] for name in args.experiment}
     for name, experiments in files.items():
         try:
@@ -29,7 +55,7 @@ def main() -> int:
                 from bnrepro.config.compose import places
 
                 folders = [place for name in experiments for place in places(name, args.outputs)]
-            collected = collect.collect(*folders)
+            found = collect.collect(*folders)
         except ModuleNotFoundError as error:
             words = f"{error.name} knows an experiment's own runs: pip install 'bnrepro[train]', or take all with --all"
             print(f"collect: {words}", file=sys.stderr)
@@ -37,17 +63,16 @@ def main() -> int:
         except ValueError as error:
             own = isinstance(error, tidy.MissingData) and not args.all
             hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""
-            print(f"collect: {error}{hint}", file=sys.stderr)
+            words = str(error).replace(str(args.outputs), args.wandb or str(args.outputs))
+            print(f"collect: {words}{hint}", file=sys.stderr)
             return 1
-        for run in collected.unfinished:
+        for run in found.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)
         if not args.all and (others := _others(folders)):
             runs = "1 run with other settings is" if others == 1 else f"{others} runs with other settings are"
             print(f"collect: {runs} left out; --all takes them as well", file=sys.stderr)
-        written = collect.save(collected, args.results / name)
-        print(
-            f"{len(collected.provenance)} runs, {len(collected.frame):,} rows: {', '.join(map(str, written))}"
-        )
+        written = collect.save(found, args.results / name)
+        print(f"{len(found.provenance)} runs, {len(found.frame):,} rows: {', '.join(map(str, written))}")
     return 0
 
 

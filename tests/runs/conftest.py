@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bnrepro.config import Config
 from bnrepro.config.compose import single
 from bnrepro.progress import Progress
+from tests.runs.wandb_server import WandbServer
 
 SMALL = (
     *(
@@ -53,3 +55,30 @@ def stop_at() -> Callable[..., Progress]:
         return progress
 
     return make
+
+
+@pytest.fixture
+def wandb_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """The only W&B server that this process and those it starts know of. Nothing of the user's own is read."""
+    import wandb
+
+    server = WandbServer(tmp_path / "server")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home/netrc"))
+    (tmp_path / "home").mkdir()
+    settings = {"BASE_URL": server.store.url, "API_KEY": "local" + 40 * "0", "AGENT_REPORT_INTERVAL": "1"}
+    # Sent at once, tried again at once: the client's own pace is seconds.
+    for what in ("FILE_STREAM", "FILE_TRANSFER", "GRAPHQL"):
+        settings |= {f"X_{what}_RETRY_WAIT_{end}_SECONDS": "0.1" for end in ("MIN", "MAX")}
+    settings["X_FILE_STREAM_TRANSMIT_INTERVAL"] = "0.1"
+    for name, value in settings.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setattr("bnrepro.runs.wandb.lost", [])
+    wandb.teardown()  # what an earlier test of this process told the client
+    yield server
+    wandb.teardown()
+    server.stop()
+    assert server.store.refused == []

@@ -191,3 +191,11 @@ def test_without_git_the_commit_is_none_and_not_an_error(monkeypatch: pytest.Mon
     code_state.cache_clear()
     assert origin["commit"] is None
     assert origin["dirty"] is None
+
+
+def test_what_wandb_keeps_inside_a_run_is_no_run(folder: RunFolder):
+    for place in (folder.path, folder.wandb / "run-1/files", folder.path.parent / "wandb/lr0.2"):
+        place.mkdir(parents=True)
+        (place / "config.yaml").touch()
+    found = RunFolder.below(folder.path.parents[1])
+    assert [run.path.name for run in found] == [folder.path.name, "lr0.2"]

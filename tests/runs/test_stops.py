@@ -147,7 +147,7 @@ def test_a_signal_that_a_library_turned_into_an_error_of_its_own_is_still_a_stop
         machine._asked.append(signal.SIGHUP)
         raise HydraException("something inside was interrupted")
 
-    monkeypatch.setitem(main.__globals__, "run_together", wrapped)
+    monkeypatch.setattr("bnrepro.runs.sweep.run_together", wrapped)
     variants = ["-m", "variant=baseline,bn"] if many else ["variant=bn"]
     monkeypatch.setattr(sys, "argv", ["train.py", *variants, f"output={tmp_path}"])
     assert main() == 128 + signal.SIGHUP

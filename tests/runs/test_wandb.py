@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import wandb
+import yaml
 
 from bnrepro.config import ConfigError
 from bnrepro.config.compose import single
@@ -50,6 +51,7 @@ def recording(run_dir: Path, mode: str) -> Iterator[Recorders]:
     folder = RunFolder(run_dir)
     recorders: Recorders = [Table(folder), WandbMirror(folder, config(mode), SEEDS)]
     yield recorders
+    folder.write_status("finished", SEEDS, {})
     for recorder in recorders:
         recorder.close("finished")
 
@@ -140,13 +142,20 @@ def test_each_seed_is_one_run_in_the_group_of_its_experiment_and_variant(records
     assert only(records[0], "exit")[0].get("exit_code", 0) == 0
 
 
-def test_the_artifact_is_this_seed_s_part_of_the_table(resumed: Path, records: dict[int, list]):
+def contents(artifact: dict[str, Any]) -> dict[str, str]:
+    return {x["path"]: Path(x["local_path"]).read_text() for x in artifact["manifest"]["contents"]}
+
+
+def test_the_artifact_is_this_seed_s_part_of_the_table_and_where_the_run_came_from(
+    resumed: Path, records: dict[int, list]
+):
     (artifact,) = only(records[3], "artifact")
-    (content,) = artifact["manifest"]["contents"]
     lines = (resumed / "table.csv").read_text().splitlines(keepends=True)
+    found = contents(artifact)
     assert artifact["type"] == "table"
-    assert content["path"] == "table.csv"
-    assert Path(content["local_path"]).read_text() == HEADER + "".join(x for x in lines if x.startswith("3,"))
+    assert found["table.csv"] == HEADER + "".join(x for x in lines if x.startswith("3,"))
+    assert found["run.json"] == (resumed / "run.json").read_text()
+    assert yaml.safe_load(found["config.yaml"]) == config("offline")
 
 
 @pytest.mark.parametrize("broken", ["init", "Run.log", "Run.finish"])
@@ -279,15 +288,13 @@ def test_a_trial_of_an_agent_is_one_run_under_the_id_it_was_given_with_all_its_s
     assert told[1]["test/loss"] == pytest.approx((1 / 4 + 1 / 7) / 2)
     assert told[1]["seeds/low/test/loss"] == pytest.approx(1 / 7)
     (artifact,) = only(records, "artifact")
-    (content,) = artifact["manifest"]["contents"]
-    assert Path(content["local_path"]).read_text() == (folder / "table.csv").read_text()
+    assert contents(artifact)["table.csv"] == (folder / "table.csv").read_text()
 
 
 def test_a_sweep_under_an_agent_is_refused_and_every_point_of_the_sweep_file_is_a_run(monkeypatch, capsys):
     import itertools
     import runpy
 
-    import yaml
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     sweep = yaml.safe_load((ROOT / "conf/wandb_sweep.yaml").read_text())

@@ -78,8 +78,10 @@ class RunFolder:
 
     @classmethod
     def below(cls, folder: Path) -> list[RunFolder]:
-        """All run folders in `folder`, at any depth, in alphabetical order."""
-        return [cls(path.parent) for path in sorted(Path(folder).glob("**/config.yaml"))]
+        """All run folders in `folder`, at any depth, in alphabetical order. Files of W&B have the same name in it."""
+        found = [cls(path.parent) for path in sorted(Path(folder).glob("**/config.yaml"))]
+        mirrors = {run.wandb for run in found}
+        return [run for run in found if mirrors.isdisjoint(run.path.parents)]
 
     def __str__(self) -> str:
         return str(self.path)

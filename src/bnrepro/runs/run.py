@@ -54,6 +54,7 @@ class Run:
         self.cfg, self.seeds, self.step = job
         self.rows, self.folder = rows, RunFolder.of(job.cfg)
         self._checkpoint = resumable(job.cfg)
+        self._recorders: list[Any] = []  # the table first
         self._kept: tuple[dict[int, dict[str, Any]], float] | None = None  # not written yet
         program = sys.argv[0]  # "bnrepro train" where __main__.py runs it
         command = ["python", f"scripts/{Path(program).name}", *sys.argv[1:]]
@@ -76,7 +77,7 @@ class Run:
         files.write(self.folder.config, yaml.safe_dump(settings, sort_keys=False))
         self.folder.write_status("running", self.before, self.facts)
         self.folder.traceback.unlink(missing_ok=True)
-        self._recorders: list[Any] = [Table(self.folder)]
+        self._recorders.append(Table(self.folder))
         if self.cfg.record.wandb != "off":
             from bnrepro.runs.wandb import WandbMirror
 
@@ -119,17 +120,24 @@ class Run:
         self.facts["wall_s"] = spent + seconds
 
     def close(self, state: str) -> None:
+        """The table, then run.json, which the mirror sends with it; the mirror last: it may take a minute."""
+        table, mirrors = self._recorders[:1], self._recorders[1:]
         finished = state == "finished"
         try:
-            for recorder in getattr(self, "_recorders", ()):
-                if finished and self.before and isinstance(recorder, Table):
+            for recorder in table:
+                if finished and self.before:
                     recorder.settle()
                 recorder.close(state)
         except OSError:
             state, finished = "failed", False
             raise
         finally:
-            self.folder.write_status(state, [*self.before, *(self.seeds if finished else ())], self.facts)
+            try:
+                done = [*self.before, *(self.seeds if finished else ())]
+                self.folder.write_status(state, done, self.facts)
+            finally:
+                for mirror in mirrors:
+                    mirror.close(state)
 
 
 def run(cfg: Config, progress: Progress) -> str:

@@ -21,8 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bnrepro.config import RecordConfig
-from bnrepro.runs.folder import HEADER, Histogram, Histograms, RunFolder, Values
+import yaml
+
+from bnrepro import files
+from bnrepro.config import ConfigError, RecordConfig
+from bnrepro.runs.folder import HEADER, Histogram, Histograms, Row, RunFolder, Values
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +35,12 @@ CLOSE_TIMEOUT = 60.0  # seconds for all of them
 lost: list[str] = []  # why W&B's service does not answer: no later run of this process asks it again
 BACKLOG = 10_000  # evaluations waiting for W&B before it is given up: bounds the memory
 
-LONGEST_GROUP, LONGEST_JOB_TYPE = 128, 64  # the server refuses longer ones, later
+LONGEST_GROUP, LONGEST_JOB_TYPE, LONGEST_TAG = 128, 64, 64  # the server refuses longer ones, later
+ARTIFACT = "table"  # the type of our artifacts
 ALL = -1  # stands for a seed where one W&B run shows all of them
 
-Row = dict[str, float | Histogram]  # one row of W&B's history
-Batch = dict[tuple[int, int], Row]  # by (step, seed)
+Line = dict[str, float | Histogram]  # one line of W&B's history
+Batch = dict[tuple[int, int], Line]  # by (step, seed)
 
 
 class WandbMirror:
@@ -93,9 +97,12 @@ class WandbMirror:
         if for_good:
             lost.append(str(reason))
         logger.warning(
-            "W&B mirror stopped (%s). Training goes on, and the local table is complete: %s",
+            "W&B mirror stopped (%s). Training goes on, and the local table is complete: %s. "
+            "When the run is finished, record it with: python scripts/wandb_sync.py %s%s",
             reason,
             self.folder.table,
+            self.folder,
+            " --online" if self.config["record"]["wandb"] == "online" else "",
         )
 
     # ---- from here on in the thread ------------------------------------------------------------------------
@@ -111,8 +118,9 @@ class WandbMirror:
             while (batch := self._queue.get()) is not None and not self._off:
                 rows = over_seeds(batch) if self.trial else batch
                 for (step, seed), values in sorted(rows.items(), key=lambda item: item[0]):
-                    # W&B's own step is ours: it refuses a step it has, so a replay adds nothing twice.
-                    runs[seed].log(_history_row(wandb, step, values), step=step, commit=True)
+                    # W&B's own step is ours: of a replay it lacks what comes after the last it has.
+                    if step >= runs[seed].starting_step:
+                        runs[seed].log(_history_row(wandb, step, values), step=step, commit=True)
             for seed in list(runs):
                 runs[seed].summary["state"] = self._state
                 self._upload_table(wandb, runs[seed], seed)
@@ -181,13 +189,23 @@ class WandbMirror:
         return file.read_text()
 
     def _upload_table(self, wandb: Any, run: Any, seed: int) -> None:
-        """This seed's rows, or all, as an artifact: W&B's own history is sampled when it is read back, this is not."""
-        rows = [row for row in self.folder.rows() if seed in (row.seed, ALL)]
-        copy = Path(run.dir) / self.folder.table.name
-        copy.write_text(HEADER + "".join(f"{r.seed},{r.step},{r.name},{r.value!r}\n" for r in rows))
-        artifact = wandb.Artifact(f"table-{run.id}", type="table")
-        artifact.add_file(str(copy), policy="immutable", skip_cache=True)  # no copy in the home folder
+        """This seed's rows, or all, with what `collect` reads beside them: a run folder as an artifact.
+
+        W&B's own history is sampled when it is read back, this is not.
+        """
+        copy = RunFolder(Path(run.dir).parent / "artifact")  # what lies in run.dir is uploaded once more
+        write_table(copy, [row for row in self.folder.rows() if seed in (row.seed, ALL)])
+        files.write(copy.config, yaml.safe_dump(self.config, sort_keys=False))
+        files.write(copy.status_file, self.folder.status_file.read_bytes())
+        artifact = wandb.Artifact(f"table-{run.id}", type=ARTIFACT, metadata={"run": self.folder.name})
+        for file in sorted(copy.path.iterdir()):
+            artifact.add_file(str(file), policy="immutable", skip_cache=True)  # no copy in the home folder
         run.log_artifact(artifact)
+
+
+def write_table(folder: RunFolder, rows: list[Row]) -> None:
+    lines = (f"{row.seed},{row.step},{row.name},{row.value!r}\n" for row in rows)
+    files.write(folder.table, HEADER + "".join(lines))
 
 
 def project(asked: str) -> str:
@@ -209,7 +227,7 @@ def named(folder: RunFolder, config: Mapping[str, Any], seed: int) -> dict[str, 
         "name": f"{variant} {told}" + ("" if seed == ALL else f" seed {seed}"),
         "group": group,
         "job_type": variant[:LONGEST_JOB_TYPE],
-        "tags": list(dict.fromkeys([experiment[:64], *tags])),
+        "tags": list(dict.fromkeys([experiment[:LONGEST_TAG], *tags])),
     }
 
 
@@ -218,7 +236,7 @@ def over_seeds(batch: Batch) -> Batch:
     found: Batch = {}
     for step in {step for step, _ in batch}:
         each = [row for (at, _), row in batch.items() if at == step]
-        row: Row = {}
+        row: Line = {}
         for name in dict.fromkeys(name for one in each for name in one):
             values = [one[name] for one in each if name in one]
             numbers = [value for value in values if isinstance(value, float)]
@@ -248,6 +266,55 @@ def mirrored(folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> 
 def recorded(folder: RunFolder, seeds: list[int]) -> bool:
     """Whether these seeds of a run are with W&B, or in its files, from the first row to the last."""
     return all(_mark(folder, seed).exists() for seed in seeds) or _mark(folder, ALL).exists()
+
+
+def fetch(place: str, experiment: str, outputs: Path) -> list[str]:
+    """The runs of an experiment in W&B's ENTITY/PROJECT, as the folders below `outputs` that they were made from.
+
+    From their artifacts, which are whole. Returns, for the reader, which seeds are finished and not there. Raises
+    ConfigError if there is no such project or no such run, or if two W&B runs hold the same seed.
+    """
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    parts: dict[str, list[RunFolder]] = {}
+    try:
+        if not wandb.login(prompt=False):
+            raise ConfigError("no API key: run `wandb login` or set WANDB_API_KEY")
+        for run in wandb.Api().runs(place, filters={"tags": experiment[:LONGEST_TAG]}):
+            whole = [a for a in run.logged_artifacts() if a.type == ARTIFACT and a.state == "COMMITTED"]
+            for artifact in sorted(whole, key=lambda a: int(a.version[1:]))[-1:]:
+                name = str(artifact.metadata.get("run"))
+                if name.startswith(f"{experiment}/") and ".." not in name:
+                    part = outputs / ".artifacts" / run.id
+                    artifact.download(root=str(part), skip_cache=True)
+                    parts.setdefault(name, []).append(RunFolder(part))
+    except Exception as error:  # the client's own are of many kinds
+        reason = str(error).partition("\n")[0].replace("Could not find project", "no such project:")
+        raise ConfigError(f"{place}: {reason}") from error
+    if not parts:
+        words = f"no run of {experiment} with its table; scripts/wandb_sync.py records runs"
+        raise ConfigError(f"{place}: {words}")
+    return [line for name in sorted(parts) for line in _join(parts[name], RunFolder(outputs / name))]
+
+
+def _join(parts: list[RunFolder], whole: RunFolder) -> list[str]:
+    """One run from the artifacts of its W&B runs: each holds some seeds, and run.json as it was then."""
+    rows = {part.path.name: part.rows() for part in parts}
+    holder: dict[int, str] = {}
+    for name, held in rows.items():
+        for seed in {row.seed for row in held}:
+            if other := holder.get(seed):
+                where = f"W&B's runs {other} and {name}"
+                raise ConfigError(f"{whole.name}: seed {seed} is in {where}; delete one of them")
+            holder[seed] = name
+    newest = max(parts, key=lambda part: part.status()["provenance"].get("date", ""))
+    together = [row for held in rows.values() for row in held]
+    write_table(whole, sorted(together, key=lambda row: (row.step, row.seed)))
+    files.write(whole.config, newest.config.read_bytes())
+    files.write(whole.status_file, newest.status_file.read_bytes())
+    lacking = sorted(set(whole.finished_seeds()) - set(holder))
+    return [f"{whole.name} (seeds {', '.join(map(str, lacking))} are not there)"] if lacking else []
 
 
 def _mark(folder: RunFolder, seed: int) -> Path:
