@@ -85,4 +85,4 @@ print(report.origin(folder, "inference_stats"))
 # - Curves drawn with moving averages, as the paper's own Figure 1 may have been, show early in training the
 #   age of the averages as much as the net. That is why final accuracies are reported with Algorithm 2, too.
 # - Test-batch statistics make an answer depend on the other examples of its batch. Test batches here are
-#   drawn from all classes alike; a batch of one class would be worse off.
+#   mixed from all classes and writers; a batch of one class would be worse off.

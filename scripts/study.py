@@ -33,7 +33,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "dropout_bn": Part(["dropout_bn", "dropout_bn_5k", "dropout_bn_1k"], 85),
     "batch_noise": Part(["batch_noise", "batch_noise_ghost"], 20),
     "placement": Part(["placement", "placement_baseline"], 5),
-    "inference_stats": Part(["inference_stats"], 90),
+    "inference_stats": Part(["inference_stats"], 6),
     "small_batches": Part(["small_batches"], 50),
     "why_it_works": Part(["why_it_works", "why_it_works_relu"], 60),
     "design_grid": Part(["design_grid"], 25),
