@@ -68,7 +68,7 @@ def collected(args: argparse.Namespace) -> int:
             return 1
         for run in found.unfinished:
             print(f"collect: skipped {run}", file=sys.stderr)
-        if not args.all and (others := _others(folders)):
+        if others := _others([args.outputs / name for name in experiments], folders):
             runs = "1 run with other settings is" if others == 1 else f"{others} runs with other settings are"
             print(f"collect: {runs} left out; --all takes them as well", file=sys.stderr)
         written = collect.save(found, args.results / name)
@@ -76,13 +76,10 @@ def collected(args: argparse.Namespace) -> int:
     return 0
 
 
-def _others(folders: list[Path]) -> int:
-    """How many finished runs lie beside these, in the same experiments."""
-    experiments = {folder.parent.parent for folder in folders}
-    beside = {
-        run.path for experiment in experiments for run in RunFolder.below(experiment) if run.finished_seeds()
-    }
-    return len(beside - set(folders))
+def _others(experiments: list[Path], taken: list[Path]) -> int:
+    """How many runs lie in the experiments' folders beside those that were taken."""
+    found = {run.path for experiment in experiments for run in RunFolder.below(experiment)}
+    return sum(not {path, *path.parents} & set(taken) for path in found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from scipy.stats import binom
 
 from bnrepro.analysis import collect, report, statistics
 from bnrepro.analysis import frame as tidy
+from bnrepro.config.address import place
+from bnrepro.config.compose import jobs
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3))
 pairs = st.lists(st.tuples(numbers, numbers), min_size=2, max_size=12)
@@ -118,6 +120,22 @@ def test_the_collect_script_refuses_in_one_line_when_there_is_nothing_to_collect
     assert synthetic.run_script("collect.py", "nothing", *folders) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+def test_runs_that_are_left_out_are_counted_and_a_folder_that_is_taken_whole_has_none(tmp_path, capsys):
+    outputs = ("--outputs", tmp_path / "runs", "--results", tmp_path / "results")
+    for lr, cfg in enumerate(jobs(["experiment=fig1_quick"]), 1):
+        synthetic.write_run(place(tmp_path / "runs", cfg), lr=lr)
+    (synthetic.write_run(tmp_path / "runs/fig1_quick/bn/other", lr=9) / "run.json").write_text("{")
+    (tmp_path / "elsewhere").mkdir()
+    (synthetic.write_run(tmp_path / "elsewhere/bn/c") / "run.json").write_text("{")
+    assert synthetic.run_script("collect.py", "fig1_quick", *outputs) == 0
+    assert "1 run with other settings is left out" in capsys.readouterr().err
+    assert synthetic.run_script("collect.py", "fig1_quick", "--all", *outputs) == 0
+    assert "left out" not in capsys.readouterr().err
+    synthetic.write_run(tmp_path / "runs/mine/bn/a")
+    assert synthetic.run_script("collect.py", "mine", *outputs) == 0
+    assert "left out" not in capsys.readouterr().err
 
 
 # --- statistics
