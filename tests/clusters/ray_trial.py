@@ -33,7 +33,7 @@ def main() -> int:
         finished(train([*SWEEP, f"output={at / 'undisturbed'}"]))
         expected = tables(at / "undisturbed")
         for i in range(args.repeat):
-            for trial in (worker_killed, node_lost, stopped):
+            for trial in (stopped, worker_killed, node_lost):
                 begun, outputs = time.monotonic(), at / f"{trial.__name__}-{i}"
                 head = {"num_cpus": 1, "include_dashboard": False, **MEMORY}
                 cluster = Cluster(initialize_head=True, head_node_args=head)

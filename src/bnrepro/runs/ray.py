@@ -17,7 +17,7 @@ from typing import Any
 from bnrepro import machine
 from bnrepro.config import Config, ConfigError, RayConfig
 from bnrepro.config.refusal import one_line
-from bnrepro.machine import Stopped, WorkerLost
+from bnrepro.machine import WorkerLost
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.sweep import label, train_pack
 
@@ -71,7 +71,7 @@ def train_on_ray(
                 words = f"failed: {_reason(error, settings)}"
                 failed.append((pack, WorkerLost(words)))
             say(f"{len(packs) - len(waiting)}/{len(packs)} {label(pack)}: {words}")
-    except Stopped:
+    except KeyboardInterrupt:  # what a library may make of Stopped, which is one
         for each in waiting:
             ray.cancel(each)
         end = time.monotonic() + settings.stop_s  # Ray answers at once; the tasks have yet to save

@@ -20,7 +20,7 @@ from typing import Any
 
 from bnrepro import machine
 from bnrepro.config import Config, ConfigError, SlurmConfig
-from bnrepro.machine import Stopped, WorkerLost
+from bnrepro.machine import WorkerLost
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.sweep import label, train_pack
 from bnrepro.training.engines.data_parallel import is_main, leave_process_group
@@ -120,7 +120,7 @@ def train_on_slurm(
                 if lost:
                     failed.append((packs[i], WorkerLost(words)))
             time.sleep(SECONDS_BETWEEN_LOOKS[settings.cluster] if waiting else 0)
-    except Stopped:
+    except KeyboardInterrupt:
         if there and jobs:
             say(f"\nthe jobs go on without this process; to end them: scancel {_array(jobs)}")
         for job in waiting.values() if not there else ():
