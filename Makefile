@@ -40,13 +40,13 @@ site: $(ENV)  ## the study as a site that opens from the disk: build/site/html/i
 	@OMP_NUM_THREADS=1 $(PY) scripts/website.py
 
 # One thread per process: two processes with two threads each on two cores are many times slower.
-test: $(ENV)  ## the whole test suite (11 minutes)
+test: $(ENV)  ## the whole test suite (7 minutes)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile --durations=5
 
 chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is left, byte for byte (17 minutes)
 	@OMP_NUM_THREADS=1 $(PY) tests/chaos/chaos.py $(ARGS)
 
-test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: jobs killed, cancelled, out of time (5 minutes; root)
+test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: jobs killed, cancelled, out of time (6 minutes; root)
 	@$(PY) tests/clusters/slurm_trial.py $(ARGS)
 
 test-ray: $(ENV)  ## sweeps on a Ray cluster of two nodes that it starts here: a worker killed, a node lost, a stop (4 minutes)
