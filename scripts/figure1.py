@@ -50,7 +50,9 @@ def main() -> int:
         shown.add_row(row["quantity"], row["arm"], value, f"{row['n']}{never}")
     Console(width=None if sys.stdout.isatty() else 120).print(shown)
     if configs[0].data.name == "mnist5k":
-        words = f"4,000 digits, {configs[0].steps:,} steps: not the study's 60,000 images and 50,000 steps"
+        words = (
+            f"the embedded digits, {configs[0].steps:,} steps: not the study's 60,000 images and 50,000 steps"
+        )
         print(f"{words}; a ratio of steps depends on how long the baseline trains")
     print(f"figure: {path.resolve()}")
     return 0

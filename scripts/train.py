@@ -169,7 +169,8 @@ def main() -> int:
                 raise failures[0]
             return 0
         train_packs: Trainer = one_by_one
-        if launcher in ("slurm", "ray"):
+        sends = launcher in ("slurm", "ray")  # packs, to a cluster; Hydra's own launchers: one job a process
+        if sends:
             settings = launcher_settings(overrides)
             sent = {"command": list(sys.argv), "say": say}
             if isinstance(settings, SlurmConfig):
@@ -183,11 +184,10 @@ def main() -> int:
         configs = jobs(overrides) if multirun else [single(overrides)]
         before = [state_of(cfg) for cfg in configs]
         if multirun:
-            check_all(configs, here=launcher not in ("slurm", "ray"))
+            check_all(configs, here=not sends)
             print(f"{len(configs)} jobs, {before.count('finished')} of them finished before", flush=True)
         try:
-            own = multirun and launcher in ("", "slurm", "ray")  # Hydra's launchers: one job a process
-            sweep(configs, train_packs) if own else train()
+            sweep(configs, train_packs) if multirun and (sends or not launcher) else train()
         finally:
             finished = not failures
             if is_main() and multirun:
