@@ -23,7 +23,7 @@ VIEWS = {
     "fig1_quick": (["hidden3"], "test", ["optim.lr"]),
     "sensitivity_mnist": ([], "val", ["optim.lr", "model.init_std"]),
     "tolerance_maps": ([], "val", ["model.activation", "optim.lr", "model.init_std"]),
-    "design_grid": ([], "test", ["model.activation", "model.dropout", "data.batch_size", "optim.batch_rule"]),
+    "design_grid": ([], "val", ["model.activation", "model.dropout", "data.batch_size", "optim.lr"]),
     "dropout_bn": ([], "val", ["model.activation", "model.dropout"]),
     "fig2_imagenet": (["conv1", "3a", "4a", "4e", "5b"], "test", ["optim.lr_scale"]),
 }
