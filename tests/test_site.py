@@ -164,9 +164,12 @@ def test_a_page_of_runs_opens_and_moves(browser, tmp_path):
     for variant in ("baseline", "bn"):
         run(single([*settings, f"variant={variant}"]), lambda done, remark: None)
     lines = [summary.line(folder) for folder in RunFolder.below(tmp_path)]
+    shares = offline.distributions(lines)
+    whole = shares.groupby(["run", "layer", "step"])["share"].sum()
+    assert whole.between(0.98, 1.001).all() and set(shares["step"]) >= {0, 10, 20}
     (tmp_path / "page.html").write_text(offline.page(lines))
     browser.get(f"file://{tmp_path}/page.html")
-    assert waited(browser, "document.querySelectorAll('svg').length === 2")
+    assert waited(browser, "document.querySelectorAll('svg').length === 3")
     before = browser.execute_script("return document.querySelector('#chart0 svg').innerHTML")
     browser.execute_script(
         "const s = document.querySelector('select'); s.value = 1; s.selectedIndex = 1;"

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from bnrepro.analysis import summary
-from bnrepro.runs.folder import HEADER, RunFolder
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.lines import TABLE
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def made(tmp_path):
             for seed, curve in seeds.items()
             for i, value in enumerate(curve)
         ]
-        folder.table.write_text(HEADER + "".join(lines))
+        folder.table.write_text(TABLE.header + "".join(lines))
         folder.write_status(state, list(seeds) if state == "finished" else [], {"command": "python train"})
         return folder
 

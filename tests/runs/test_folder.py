@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnrepro.config import ConfigError
-from bnrepro.measure.metrics import Undeclared
-from bnrepro.runs.folder import HEADER, Row, RunBusy, RunFolder, Table
+from bnrepro.measure.metrics import BINS, EDGES, Undeclared
+from bnrepro.runs.folder import RunBusy, RunFolder, Table
+from bnrepro.runs.lines import TABLE, Row
 from bnrepro.runs.provenance import code_state, provenance
 
 SEEDS = (0, 7)
@@ -94,12 +95,12 @@ def test_a_reopened_table_is_whole_before_the_first_new_line(folder: RunFolder, 
 
 
 def test_a_torn_last_line_is_not_read_even_where_it_parses(folder: RunFolder):
-    with_table(folder, HEADER + "0,1,test/loss,0.25\n0,2,test/loss,0.12")
+    with_table(folder, TABLE.header + "0,1,test/loss,0.25\n0,2,test/loss,0.12")
     assert folder.rows() == [Row(0, 1, "test/loss", 0.25)]
 
 
 def test_a_broken_line_in_the_middle_is_refused_with_its_place(folder: RunFolder):
-    with_table(folder, HEADER + "0,1,test/loss\n0,2,test/loss,0.1\n")
+    with_table(folder, TABLE.header + "0,1,test/loss\n0,2,test/loss,0.1\n")
     with pytest.raises(ValueError, match=r"table\.csv, line 2 is not 'seed,step,name,value'"):
         folder.rows()
 
@@ -128,6 +129,67 @@ def test_every_float_is_read_back_exactly(tmp_path_factory: pytest.TempPathFacto
     table.close("finished")
     (row,) = folder.rows()
     assert row.value == value or (math.isnan(row.value) and math.isnan(value))
+
+
+def drawn(step: int, seed: int) -> dict[str, tuple[list[int], list[float]]]:
+    return {"probe/hidden3/histogram": ([step, seed, *[0] * (BINS - 2)], EDGES)}
+
+
+def with_histograms(table: Table, steps: tuple[int, ...], seeds: tuple[int, ...] = SEEDS) -> None:
+    for step in steps:
+        for seed in seeds:
+            table.log(step, seed, {"test/loss": 0.5}, drawn(step, seed))
+        table.flush()
+
+
+def test_histograms_lie_beside_the_table_and_are_read_back_and_a_run_without_any_has_no_file(
+    folder: RunFolder,
+):
+    table = Table(folder)
+    train(table, (0,))
+    assert not folder.histograms.exists() and folder.distributions() == []
+    with_histograms(table, (1, 2))
+    table.close("finished")
+    expected = [(seed, step, *drawn(step, seed).popitem()) for step in (1, 2) for seed in SEEDS]
+    assert folder.distributions() == expected
+
+
+@pytest.mark.parametrize("lost", [0, 1, 150, 300])
+def test_histograms_after_a_crash_end_with_the_bytes_of_an_unbroken_run(
+    folder: RunFolder, tmp_path: Path, lost: int
+):
+    whole = Table(RunFolder(tmp_path / "whole"))
+    with_histograms(whole, STEPS)
+    whole.close("finished")
+    torn = Table(folder)
+    with_histograms(torn, STEPS)
+    torn.close("failed")
+    content = folder.histograms.read_bytes()
+    folder.histograms.write_bytes(content[: len(content) - lost])
+    table = Table(folder)
+    table.rewind(2, SEEDS)
+    with_histograms(table, (5, 10))
+    table.settle()
+    table.close("finished")
+    assert folder.histograms.read_bytes() == whole.folder.histograms.read_bytes()
+    assert folder.table.read_bytes() == whole.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "epoch;loss\n", "seed,step,name,counts\n0,1,probe/hidden3/histogram,1 x\n"]
+)
+def test_histograms_that_cannot_be_read_are_set_aside_and_the_table_goes_on(folder, capsys, content):
+    with_table(folder, TABLE.header)
+    folder.histograms.write_text(content)
+    table = Table(folder)
+    table.rewind(-1, SEEDS)
+    with_histograms(table, (5,))
+    table.close("finished")
+    assert [step for _, step, *_ in folder.distributions()] == [5, 5]
+    said = capsys.readouterr().err
+    if content:
+        assert said.count("\n") == 1 and "kept as histograms.csv.damaged-1" in said
+        assert (folder.path / "histograms.csv.damaged-1").read_text() == content
 
 
 def test_a_second_process_on_one_run_is_refused_by_the_folder_s_name(tmp_path: Path):

@@ -49,9 +49,13 @@ def test_a_run_writes_every_seed_at_every_grid_step_and_is_then_skipped(config, 
     assert run(cfg, quiet) == "skipped"
 
 
+def written(folder):
+    return folder.table.read_bytes(), folder.histograms.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """whole(cfg): the table of the same run, never stopped; trained once for all tests."""
+    """whole(cfg): table and histograms of the same run, never stopped; trained once for all tests."""
     tables, place = {}, tmp_path_factory.mktemp("whole")
 
     def table(cfg):
@@ -59,7 +63,7 @@ def whole(tmp_path_factory):
         if key not in tables:
             unbroken = replace(cfg, output=str(place / key))
             assert run(unbroken, lambda done, remark: None) == "finished"
-            tables[key] = RunFolder.of(unbroken).table.read_bytes()
+            tables[key] = written(RunFolder.of(unbroken))
         return tables[key]
 
     return table
@@ -79,7 +83,7 @@ def test_an_interrupted_run_resumes_and_ends_with_the_same_table_bit_for_bit(
     with folder.table.open("a") as file:
         file.write("0,40,test/acc")  # a row past the checkpoint, torn
     assert run(broken, quiet) == "finished"
-    assert folder.table.read_bytes() == whole(broken)
+    assert written(folder) == whole(broken)
 
 
 def test_a_run_that_is_stopped_between_checkpoints_leaves_one(config, quiet, stop_at, whole):
@@ -89,7 +93,7 @@ def test_a_run_that_is_stopped_between_checkpoints_leaves_one(config, quiet, sto
         run(broken, stop_at(20))
     assert {job.step for job in jobs_of(broken)} == {20}
     assert run(broken, quiet) == "finished"
-    assert folder.table.read_bytes() == whole(broken)
+    assert written(folder) == whole(broken)
 
 
 def test_a_run_without_a_checkpoint_starts_again(config, quiet, stop_at, whole):
@@ -99,7 +103,7 @@ def test_a_run_without_a_checkpoint_starts_again(config, quiet, stop_at, whole):
         run(broken, stop_at(20))
     folder.checkpoint.unlink()
     assert run(broken, quiet) == "finished"
-    assert folder.table.read_bytes() == whole(broken)
+    assert written(folder) == whole(broken)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -15,12 +15,14 @@ import yaml
 
 from bnrepro.config import ConfigError
 from bnrepro.config.compose import single
-from bnrepro.runs.folder import HEADER, Row, RunFolder, Table
+from bnrepro.measure.metrics import BINS, EDGES
+from bnrepro.runs.folder import RunFolder, Table
+from bnrepro.runs.lines import TABLE, Row
 from bnrepro.runs.run import run
 from bnrepro.runs.wandb import WandbMirror, named, over_seeds, project
 
 SEEDS = [0, 3]
-HISTOGRAM = ([1, 4, 2], [-1.0, 0.0, 0.5, 2.0])
+HISTOGRAM = ([1, 4, 2] + [0] * (BINS - 3), EDGES)
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +155,7 @@ def test_the_artifact_is_this_seed_s_part_of_the_table_and_where_the_run_came_fr
     lines = (resumed / "table.csv").read_text().splitlines(keepends=True)
     found = contents(artifact)
     assert artifact["type"] == "table"
-    assert found["table.csv"] == HEADER + "".join(x for x in lines if x.startswith("3,"))
+    assert found["table.csv"] == TABLE.header + "".join(x for x in lines if x.startswith("3,"))
     assert found["run.json"] == (resumed / "run.json").read_text()
     assert yaml.safe_load(found["config.yaml"]) == config("offline")
 

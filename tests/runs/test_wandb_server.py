@@ -20,7 +20,8 @@ from synthetic import run_script
 
 from bnrepro.config import Config, without_paths
 from bnrepro.progress import Progress
-from bnrepro.runs.folder import HEADER, RunFolder
+from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.lines import TABLE
 from bnrepro.runs.run import run
 from tests.runs.wandb_server import ENTITY, PATIENCE, Run, WandbServer
 
@@ -49,6 +50,11 @@ def history(run: Run) -> list[tuple[int, str, float]]:
     return [(line["_step"], *item) for line in run.history for item in sorted(numbers(line).items())]
 
 
+def histograms(run: Run) -> list[tuple[int, str, list[int]]]:
+    lines = [(line["_step"], name, value) for line in run.history for name, value in line.items()]
+    return [(step, name, value["values"]) for step, name, value in lines if isinstance(value, dict)]
+
+
 def of_seed(server: WandbServer, seed: int) -> Run:
     (run,) = [run for run in server.store.runs.values() if run.id.endswith(f"-{seed}")]
     return run
@@ -66,10 +72,12 @@ def assert_whole(server: WandbServer, cfg: Config) -> None:
         told = {name: value["value"] for name, value in there.config.items() if name[0] != "_"}
         assert told | {"record": {}} == settings | {"record": {}, "seed": seed}
         assert history(there) == rows
+        mine = [(step, name, counts) for s, step, name, (counts, _) in folder.distributions() if s == seed]
+        assert histograms(there) == mine and mine
         assert numbers(there.summary) == {name: value for _, name, value in rows}
         assert (there.state, there.summary["state"]) == ("finished", "finished")
         artifact = server.store.artifact_of(there.id)
-        mine = HEADER + "".join(line for line in lines if line.startswith(f"{seed},"))
+        mine = TABLE.header + "".join(line for line in lines if line.startswith(f"{seed},"))
         assert server.store.file(artifact.id, "table.csv").read_text() == mine
 
 
@@ -77,8 +85,6 @@ def test_an_online_run_arrives_whole(wandb_server: WandbServer, config: Configs,
     cfg = config(*ONLINE)
     run(cfg, quiet)
     assert_whole(wandb_server, cfg)
-    kinds = [value for value in of_seed(wandb_server, 0).history[-1].values() if isinstance(value, dict)]
-    assert [kind["_type"] for kind in kinds] == ["histogram"]
 
 
 def test_what_was_recorded_offline_arrives_the_same_by_wandb_sync(

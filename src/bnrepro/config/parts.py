@@ -200,7 +200,7 @@ class EvalConfig:
 class RecordConfig:
     wandb: str = "off"  # mirror the run to W&B: offline into its folder, online to the server
     project: str = "bnrepro"  # W&B's project
-    histograms: bool = True  # of the probed layer's activations, to W&B
+    histograms: bool = True  # of the probed layers' activations, beside the table and to W&B
 
     def __post_init__(self) -> None:
         one_of("record.wandb", self.wandb, ("off", "offline", "online"))

@@ -89,13 +89,12 @@ def _test(measurer: Measurer, state: State, last: bool) -> list[Measures]:
 def _probe(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     inputs = watched(measurer.engine, state, measurer.data, measurer.batch_size, list(measurer.units))
     measured = [Measures({}, {}) for _ in range(len(state))]
-    record = measurer.cfg.record
+    wanted = measurer.cfg.record.histograms
     span = UNITS * measurer.cfg.every
     single = measurer.cfg.eval.units and (last or state.step <= span or state.step % span == 0)
     for layer, u in inputs.items():
         for s, values in enumerate(distributions(layer, u, measurer.units[layer], single)):
             measured[s].values.update(values)
-            wanted = record.wandb != "off" and record.histograms
             if wanted and sum((found := histogram(u[s]))[0]):  # a net that diverged has none
                 measured[s].histograms[f"probe/{layer}/histogram"] = found
     return measured

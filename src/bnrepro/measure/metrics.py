@@ -9,6 +9,9 @@ import functools
 import re
 from typing import NamedTuple
 
+BINS = 64  # of a histogram of activations, equal ones; what lies outside is in the outermost
+EDGES = [-8 + 16 * i / BINS for i in range(BINS + 1)]
+
 
 class Metric(NamedTuple):
     name: str  # a regular expression: layers and sizes are part of names

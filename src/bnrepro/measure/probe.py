@@ -12,6 +12,7 @@ from bnrepro.config.address import shared_model
 from bnrepro.data import Dataset
 from bnrepro.data.dataset import Images
 from bnrepro.measure.evaluate import Values, training_rows
+from bnrepro.measure.metrics import BINS, EDGES
 from bnrepro.measure.net import Net, net_of
 from bnrepro.models import MLP
 from bnrepro.rng import generator
@@ -23,7 +24,6 @@ PERCENTILES = {"p15": 0.15, "p50": 0.50, "p85": 0.85}
 PROBE_BATCHES = 10
 NOISE_BATCHES = (4, 8, 16, 32, 64, 128, 256, 512)  # sizes at which the noise is measured
 NOISE_DRAWS, NOISE_EXAMPLES, NOISE_COMPANIONS, NOISE_IMAGES = 400, 5, 40, 20_000
-EDGES = torch.linspace(-8, 8, 65)
 Histogram = tuple[list[int], list[float]]
 
 
@@ -90,12 +90,13 @@ def distributions(layer: str, u: Tensor, units: list[int], single: bool = False)
 
 
 def histogram(u: Tensor) -> Histogram:
-    """Counts in 64 equal bins of [-8, 8] (what lies outside falls into the outermost), and the bin edges.
+    """Counts in the bins of `metrics.EDGES` (what lies outside falls into the outermost), and the edges.
 
     NaN is no activation: it is left out.
     """
-    counts = torch.histc(u[~u.isnan()].float().clamp(-8, 8), bins=64, min=-8, max=8)
-    return counts.long().tolist(), EDGES.tolist()
+    low, high = EDGES[0], EDGES[-1]
+    counts = torch.histc(u[~u.isnan()].float().clamp(low, high), bins=BINS, min=low, max=high)
+    return counts.long().tolist(), EDGES
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
     config.yaml     the run's settings, resolved
     table.csv       one measured number a line: seed,step,name,value. The truth: figures read nothing else
+    histograms.csv  of the probed layers' activations: seed,step,name,counts. To be looked at; no number is read from it
     run.json        state (running, finished, interrupted, failed, damaged), seeds that are finished, provenance
     checkpoint.pt   the nets of all seeds, where they stand
     traceback.txt   of the last failure
@@ -16,31 +17,25 @@ checkpoint; and at the end lines are in the order of steps and seeds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bnrepro import files
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.address import place
-from bnrepro.measure.metrics import declared
-
-HEADER = "seed,step,name,value\n"
+from bnrepro.measure.metrics import EDGES, declared
+from bnrepro.runs.lines import HISTOGRAMS, TABLE, Lines, Row, Tally
 
 Values = Mapping[str, float]
-Histogram = tuple[list[int], list[float]]  # counts, edges: one edge more than counts
+Histogram = tuple[
+    list[int], list[float]
+]  # counts, and the edges of measure/metrics.py: one edge more than counts
 Histograms = Mapping[str, Histogram]
-
-
-class Row(NamedTuple):
-    seed: int
-    step: int
-    name: str
-    value: float
 
 
 class RunBusy(RuntimeError):
@@ -51,22 +46,12 @@ class Damaged(ValueError):
     """A file of the folder does not hold what the run wrote into it; the message says which, and how one sees."""
 
 
-class Tally(NamedTuple):
-    """Of one seed's rows: how many there are, and a checksum that does not depend on their order."""
-
-    rows: int = 0
-    checksum: int = 0
-
-    def plus(self, line: str) -> Tally:
-        digest = hashlib.blake2b(line.encode(), digest_size=8).digest()
-        return Tally(self.rows + 1, (self.checksum + int.from_bytes(digest)) % 2**64)
-
-
 class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.table = self.path / "table.csv"
+        self.histograms = self.path / "histograms.csv"
         self.status_file = self.path / "run.json"
         self.checkpoint = self.path / "checkpoint.pt"
         self.traceback = self.path / "traceback.txt"
@@ -154,9 +139,9 @@ class RunFolder:
         """Of each seed's rows up to its step. Raises Damaged for a file that is no run's table."""
         found = dict.fromkeys(steps, Tally())
         try:
-            lines = _whole_lines(self.table)[1:] if self.table.exists() else []
+            lines = TABLE.whole(self.table)[1:] if self.table.exists() else []
             for number, line in enumerate(lines, 2):
-                row = _parse(line, self.table, number)
+                row = TABLE.parse(line, self.table, number)
                 if row.step <= steps.get(row.seed, -1):
                     found[row.seed] = found[row.seed].plus(line)
         except ValueError as error:
@@ -165,103 +150,80 @@ class RunFolder:
 
     def set_aside(self) -> list[str]:
         """Rename table and checkpoint to <name>.damaged-N, so that the run can start over; their new names."""
-        number = 1 + len(list(self.path.glob("*.damaged-*")))
-        moved = []
+        number, moved = self.damaged(), []
         for path in (self.table, self.checkpoint):
             if path.exists():
                 moved.append(f"{path.name}.damaged-{number}")
                 path.rename(path.with_name(moved[-1]))
         return moved
 
-    def rows(self) -> list[Row]:
-        """The table in the order in which it was written. A last line cut off by a crash is left out.
+    def damaged(self) -> int:
+        """The number that the next file to be set aside gets."""
+        return 1 + len(list(self.path.glob("*.damaged-*")))
 
-        Raises FileNotFoundError, or ValueError naming file and line if the file is no such table.
-        """
-        return [_parse(line, self.table, i) for i, line in enumerate(_whole_lines(self.table)[1:], 2)]
+    def rows(self) -> list[Row]:
+        """The table. Raises FileNotFoundError, or ValueError naming file and line if the file is no such table."""
+        return TABLE.rows(self.table)
+
+    def distributions(self) -> list[tuple[int, int, str, Histogram]]:
+        """The histograms as (seed, step, name, histogram); none where none was kept. Raises ValueError as `rows`."""
+        rows = HISTOGRAMS.rows(self.histograms) if self.histograms.exists() else []
+        return [(seed, step, name, (counts, EDGES)) for seed, step, name, counts in rows]
 
 
 class Table:
-    """Crash-safe appending to a run's table. Histograms are left out: percentiles are rows."""
+    """Crash-safe appending to a run's table, and to its histograms beside it."""
 
     def __init__(self, folder: RunFolder) -> None:
         """Raises ValueError if the file there is no such table, OSError if the folder cannot be written."""
         folder.path.mkdir(parents=True, exist_ok=True)
-        self.path = folder.table
-        self.tallies: dict[int, Tally] = {}  # of what is in the file
-        self._pending: list[str] = []
-        written = self.path.read_bytes() if self.path.exists() else b""
-        kept = _whole_lines(self.path) if written else [HEADER]
-        self._replace(kept or [HEADER], written)
+        self.folder, self.path = folder, folder.table
+        self._files = [Lines(folder.table, TABLE)]
+        if folder.histograms.exists():
+            self._files.append(_histograms(folder))
+
+    @property
+    def tallies(self) -> dict[int, Tally]:
+        """Of each seed's rows in the table."""
+        return self._files[0].tallies
 
     def log(self, step: int, seed: int, values: Values, histograms: Histograms | None = None) -> None:
         """Raises metrics.Undeclared for a name that nobody declared."""
         for name, value in values.items():
             declared(name)
-            self._pending.append(f"{int(seed)},{int(step)},{name},{float(value)!r}\n")
+            self._files[0].log(Row(int(seed), int(step), name, float(value)))
+        for name, (counts, _) in (histograms or {}).items():
+            if len(self._files) == 1:
+                self._files.append(_histograms(self.folder))
+            self._files[1].log(Row(int(seed), int(step), name, counts))
 
     def flush(self) -> None:
-        left, size = memoryview("".join(self._pending).encode()), os.fstat(self._file.fileno()).st_size
-        with files.named(self.path):
-            try:
-                while left:
-                    left = left[self._file.write(left) :]
-                os.fsync(self._file.fileno())
-            except OSError:
-                os.ftruncate(self._file.fileno(), size)  # all of it or nothing: it is written again
-                raise
-        self._count(self._pending)
-        self._pending = []
+        for file in self._files:
+            file.flush()
 
     def rewind(self, step: int, seeds: Collection[int]) -> None:
         """Forget every row of these seeds at a later step."""
-        self._pending.clear()
-        self._rewrite(lambda rows: [line for row, line in rows if row.seed not in seeds or row.step <= step])
+        for file in self._files:
+            file.rewind(step, seeds)
 
     def settle(self) -> None:
         """Put the lines in the order of steps and seeds, in which one session would have written them."""
-        self.flush()
-        self._rewrite(
-            lambda rows: [line for _, line in sorted(rows, key=lambda pair: (pair[0].step, pair[0].seed))]
-        )
+        for file in self._files:
+            file.settle()
 
     def close(self, state: str) -> None:
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-
-    def _rewrite(self, change: Any) -> None:
-        self._file.close()
-        header, *lines = _whole_lines(self.path)
-        rows = [(_parse(line, self.path, i), line) for i, line in enumerate(lines, 2)]
-        self._replace([header, *change(rows)], self.path.read_bytes())
-
-    def _count(self, lines: list[str]) -> None:
-        for line in lines:
-            seed = int(line.split(",", 1)[0])
-            self.tallies[seed] = self.tallies.get(seed, Tally()).plus(line)
-
-    def _replace(self, lines: list[str], written: bytes) -> None:
-        self.tallies = {}
-        self._count(lines[1:])
-        if (data := "".join(lines).encode()) != written:
-            files.write(self.path, data)
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115, open until close()
+        with ExitStack() as files:
+            for file in self._files:
+                files.callback(file.close)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Lines that end in a line break; a last one without was torn, even where it happens to parse."""
-    *lines, _torn = path.read_bytes().split(b"\n")
-    text = [line.decode(errors="replace") + "\n" for line in lines]
-    if text and text[0] != HEADER:
-        raise ValueError(f"{path} is not a run's table: its first line is not {HEADER.strip()!r}")
-    return text
-
-
-def _parse(line: str, path: Path, number: int) -> Row:
+def _histograms(folder: RunFolder) -> Lines:
+    """The file opened; one that cannot be read is set aside: no number is read from it, and the run goes on."""
     try:
-        seed, step, name, value = line.rstrip("\n").split(",")
-        return Row(int(seed), int(step), name, float(value))
-    except ValueError:
-        raise ValueError(f"{path}, line {number} is not {HEADER.strip()!r}: {line.strip()!r}") from None
+        folder.distributions()
+        return Lines(folder.histograms, HISTOGRAMS)
+    except ValueError as damage:
+        aside = folder.histograms.with_name(f"{folder.histograms.name}.damaged-{folder.damaged()}")
+        folder.histograms.rename(aside)
+        print(f"{str(damage)[:200]}; kept as {aside.name}, and the run goes on", file=sys.stderr)
+        return Lines(folder.histograms, HISTOGRAMS)

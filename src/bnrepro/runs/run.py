@@ -21,7 +21,8 @@ from bnrepro.config.size import check_memory
 from bnrepro.data import DataError, Dataset, load
 from bnrepro.measure.evaluators import Measurer, Measures
 from bnrepro.progress import Progress
-from bnrepro.runs.folder import Damaged, RunBusy, RunFolder, Table, Tally
+from bnrepro.runs.folder import Damaged, RunBusy, RunFolder, Table
+from bnrepro.runs.lines import Tally
 from bnrepro.runs.provenance import provenance
 from bnrepro.training.engines import build_engine, device_of, name_of
 from bnrepro.training.engines.data_parallel import (

@@ -25,7 +25,8 @@ import yaml
 
 from bnrepro import files
 from bnrepro.config import ConfigError, RecordConfig
-from bnrepro.runs.folder import HEADER, Histogram, Histograms, Row, RunFolder, Values
+from bnrepro.runs.folder import Histogram, Histograms, RunFolder, Values
+from bnrepro.runs.lines import TABLE, Row
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class WandbMirror:
         for row in self.folder.rows():
             if row.seed in seeds:
                 self.log(row.step, row.seed, {row.name: row.value})
+        for seed, step, name, histogram in self.folder.distributions():
+            if seed in seeds:
+                self.log(step, seed, {}, {name: histogram})
         self.flush()
 
     def close(self, state: str) -> None:
@@ -204,8 +208,7 @@ class WandbMirror:
 
 
 def write_table(folder: RunFolder, rows: list[Row]) -> None:
-    lines = (f"{row.seed},{row.step},{row.name},{row.value!r}\n" for row in rows)
-    files.write(folder.table, HEADER + "".join(lines))
+    files.write(folder.table, TABLE.header + "".join(map(TABLE.line, rows)))
 
 
 def project(asked: str) -> str:
@@ -251,10 +254,7 @@ def over_seeds(batch: Batch) -> Batch:
 
 
 def mirrored(folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> bool:
-    """Mirror a finished run from its table, unless that was done before; True if it was done now.
-
-    The replayed rows have no histograms: those are recorded while a run trains.
-    """
+    """Mirror a finished run from its table, unless that was done before; True if it was done now."""
     if recorded(folder, seeds):
         return False
     mirror = WandbMirror(folder, config, seeds)

@@ -1,4 +1,4 @@
-"""One HTML page of any runs: curves with bands, percentiles over training, the table. Opens from the disk."""
+"""One HTML page of any runs: curves with bands, percentiles and histograms over time, a table. Opens from the disk."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from bnrepro.analysis import summary
 
 MOST_POINTS = 150  # of a curve
+MOST_COLUMNS = 40  # of a histogram over time
 HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
@@ -31,6 +32,8 @@ def page(lines: Sequence[summary.Line], title: str = "bnrepro") -> str:
     charts = [curves(rows)]
     if rows["name"].str.startswith("probe/").any():
         charts.append(fans(rows))
+    if len(shares := distributions(lines)):
+        charts.append(over_time(shares))
     vega = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue], its stub asks for what it does not need
     text = HEAD.format(title=html.escape(title), vega=vega)
     text += f"<h1>{html.escape(title)}</h1>\n{table(lines)}\n"
@@ -55,6 +58,33 @@ def measured(lines: Sequence[summary.Line]) -> pd.DataFrame:
     steps = sorted(frame["step"].unique())
     kept = set(steps[:: max(1, len(steps) // MOST_POINTS)]) | set(steps[-1:])
     return frame[frame["step"].isin(kept)]
+
+
+def distributions(lines: Sequence[summary.Line]) -> pd.DataFrame:
+    """Of each run's first seed with histograms: columns run, layer, step, to (the next step), low, high, share.
+
+    At most 40 steps of a run, more of them early; two bins in one; bins that hold next to nothing are left out.
+    """
+    found = []
+    for label, line in zip(labels(lines), lines, strict=True):
+        kept = line.folder.distributions() if line.curves else []
+        first = [row for row in kept if row[0] == kept[0][0]]
+        steps = _spread(sorted({step for _, step, *_ in first}), MOST_COLUMNS)
+        until = dict(zip(steps, [*steps[1:], steps[-1] + 1] if steps else [], strict=True))
+        for _, step, name, (counts, edges) in first:
+            if step in until:
+                layer, total = name.split("/")[1], sum(counts)
+                bins = zip(edges[::2], edges[2::2], counts[::2], counts[1::2], strict=False)
+                shares = [(low, high, round((a + b) / total, 4)) for low, high, a, b in bins]
+                found += [(label, layer, step, until[step], *bin) for bin in shares if bin[2] > 0.0005]
+    return pd.DataFrame(found, columns=["run", "layer", "step", "to", "low", "high", "share"])
+
+
+def _spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most that many of them, evenly spread."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
 def labels(lines: Sequence[summary.Line]) -> list[str]:
@@ -135,6 +165,28 @@ def fans(rows: pd.DataFrame) -> alt.TopLevelMixin:
         .properties(width=370, height=180)
         .facet(facet=alt.Facet("run:N", title=None), columns=2)
         .add_params(layer, seed)
+    )
+
+
+def over_time(shares: pd.DataFrame) -> alt.TopLevelMixin:
+    """The inputs to one layer's nonlinearities over training, all units: the darker, the more; a run a panel."""
+    layers = sorted(shares["layer"].unique())
+    layer = alt.param(name="of", value=layers[-1], bind=alt.binding_select(options=layers, name="layer: "))
+    return (
+        alt.Chart(shares)
+        .transform_filter(alt.datum["layer"] == layer)
+        .mark_rect()
+        .encode(
+            x=alt.X("step:Q", title="training steps", scale=alt.Scale(nice=False)),
+            x2="to:Q",
+            y=alt.Y("low:Q", title="input, of all units"),
+            y2="high:Q",
+            color=alt.Color("share:Q", title="share", scale=alt.Scale(scheme="blues", type="sqrt")),
+            tooltip=["run", "step", "low", "high", "share"],
+        )
+        .properties(width=370, height=180)
+        .facet(facet=alt.Facet("run:N", title=None), columns=2)
+        .add_params(layer)
     )
 
 
