@@ -15,7 +15,7 @@ RECENT_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 SPACE := $(subst ,, )
 GIVEN := $(subst \$(SPACE),_,$(MAKEOVERRIDES))
 UNUSED := $(filter-out PYTHON=% $(if $(filter figure1 study chaos test-slurm test-ray,$(MAKECMDGOALS)),ARGS=%),$(GIVEN))
-$(if $(UNUSED),$(error $(firstword $(UNUSED)): not used; settings go into ARGS, as in: make figure1 ARGS="train.steps=10000"))
+$(if $(UNUSED),$(error $(firstword $(UNUSED)): not used; settings go into ARGS, as in: make figure1 ARGS="seeds=10"))
 
 .PHONY: help figure1 study figures scorecard site test chaos test-slurm test-ray lint benchmark clean
 

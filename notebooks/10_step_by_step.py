@@ -32,11 +32,17 @@
 # %matplotlib inline
 import numpy as np
 import pandas as pd
-import torch
 from IPython.display import display
 
 from bnrepro.analysis.figures import step_by_step as draw
-from bnrepro.norm import BatchNorm
+
+try:  # what the layer itself says; everything else on this page is numpy
+    import torch
+
+    from bnrepro.norm import BatchNorm
+except ModuleNotFoundError:
+    print("torch is not installed: the comparisons with the layer are left out")
+    torch = None
 
 rng = np.random.default_rng(0)
 shared, own_1, own_2 = rng.random((3, 1000))  # the shared part makes the features correlated
@@ -85,11 +91,12 @@ tables = {
 }
 display(pd.concat(tables, axis=1).round(3) + 0.0)
 
-layer = BatchNorm(2, eps=eps, momentum=None).double()  # momentum=None: plain averages, as in Algorithm 2
-layer.load_state_dict({"weight": torch.tensor(gamma), "bias": torch.tensor(beta)}, strict=False)
-theirs = layer(torch.tensor(batch)).detach().numpy()
-print(f"largest difference to bnrepro.norm.BatchNorm: {np.abs(theirs - y).max():.1e}")
-print(f"variance for inference / var_B: {layer.running_var.numpy() / var_B}; m / (m - 1): {m / (m - 1)}")
+if torch:
+    layer = BatchNorm(2, eps=eps, momentum=None).double()  # momentum=None: plain averages, as in Algorithm 2
+    layer.load_state_dict({"weight": torch.tensor(gamma), "bias": torch.tensor(beta)}, strict=False)
+    theirs = layer(torch.tensor(batch)).detach().numpy()
+    print(f"largest difference to bnrepro.norm.BatchNorm: {np.abs(theirs - y).max():.1e}")
+    print(f"variance for inference / var_B: {layer.running_var.numpy() / var_B}; m / (m - 1): {m / (m - 1)}")
 
 # %% [markdown]
 # ## 3. What gamma and beta are for
@@ -191,10 +198,12 @@ v_hats = (vs - mus) / np.sqrt(variances + eps) + to_x_hat
 losses = 0.5 * (((g + to_gamma) * v_hats + b + to_beta - t) ** 2).sum(axis=1)
 numeric = np.split((losses[:n] - losses[n:]) / (2 * h), starts)
 
-layer, inputs = BatchNorm(1, eps=eps).double(), torch.tensor(v[:, None], requires_grad=True)
-layer.load_state_dict({"weight": torch.tensor(g[None]), "bias": torch.tensor(b[None])}, strict=False)
-(0.5 * (layer(inputs) - torch.tensor(t[:, None])).square().sum()).backward()
-autograd = [None, None, None, *(p.grad.numpy().ravel() for p in (inputs, layer.weight, layer.bias))]
+autograd = [None] * 6
+if torch:
+    layer, inputs = BatchNorm(1, eps=eps).double(), torch.tensor(v[:, None], requires_grad=True)
+    layer.load_state_dict({"weight": torch.tensor(g[None]), "bias": torch.tensor(b[None])}, strict=False)
+    (0.5 * (layer(inputs) - torch.tensor(t[:, None])).square().sum()).backward()
+    autograd[3:] = (p.grad.numpy().ravel() for p in (inputs, layer.weight, layer.bias))
 
 formulas = {"x_hat": dx_hat, "var_B": dvar, "mu_B": dmu, "x": dx, "gamma": dgamma, "beta": dbeta}
 checks = [

@@ -52,7 +52,7 @@ for frame in frames.values():
 # ## How many times fewer steps
 #
 # Steps to Inception's best, divided by Inception's own: median of the paired ratios over seeds, with the
-# 95% interval. With three seeds that interval runs from the lowest seed to the highest. The paper's
+# 95% interval where there are six seeds or more: no two of fewer values hold a median with that much. The paper's
 # ratios are 0.43 (BN-Baseline), 0.07 (BN-x5) and 0.09 (BN-x30).
 
 # %%

@@ -34,6 +34,14 @@ MADE = {
     "src/bnrepro/measure/metrics.py": "docs/metrics.md",
     "src/bnrepro/config/parts.py": "docs/settings.md",
 }
+REPOSITORY_ONLY = re.compile(r"<!-- repository only -->.*?<!-- /repository only -->\n", re.DOTALL)
+WAY_IN = """
+**On this site**: [Figure 1](docs/study_figure1.md#to-explore),
+[rates and initial spreads](docs/study_spreads.md#to-explore) and
+[what is BN's effect, what the rate's](docs/study_mnist.md#to-explore) as figures that move;
+[Batch Normalization, step by step](docs/step_by_step.md), with exercises; [a lab](notebooks/14_lab.ipynb) for students;
+[the study](docs/study.md), question by question; a [glossary](docs/glossary.md).
+"""
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(#[^)\s]*)?(?=\))")
 SHOWN = {
     ".py": "python",
@@ -77,7 +85,9 @@ def stage(out: Path) -> int:
         *ROOT.glob("docs/*.md"),
     ]:
         target = docs / ("index.md" if source.name == "README.md" else source.relative_to(ROOT))
-        put(target, source.read_text())
+        put(target, REPOSITORY_ONLY.sub("", source.read_text()))
+    home = docs / "index.md"
+    home.write_text(home.read_text().replace("\n## Two commands", f"{WAY_IN}\n## Two commands", 1))
     for source in [
         ROOT / "results" / "README.md",
         ROOT / "results" / "gpu_todo.md",
@@ -127,6 +137,7 @@ def notebooks(folder: Path) -> None:
 
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         body, resources = MarkdownExporter().from_filename(str(path))
+        body = described(body)
         for name, data in resources["outputs"].items():
             body = body.replace(f"({name})", f"({path.stem}_files/{name})")
             (folder / f"{path.stem}_files").mkdir(parents=True, exist_ok=True)
@@ -134,17 +145,27 @@ def notebooks(folder: Path) -> None:
         put(folder / f"{path.stem}.md", re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL))
 
 
+def described(text: str) -> str:
+    """Each picture of a notebook is named after the heading that it stands under."""
+    heading, lines = "", []
+    for line in text.splitlines(keepends=True):
+        heading = line.lstrip("#").strip() if line.startswith("#") else heading
+        lines.append(line.replace("![png]", f"![{heading}]"))
+    return "".join(lines)
+
+
 def widgets(assets: Path) -> None:
     import vl_convert as vega
 
-    from bnrepro.analysis.site.widgets import FOR_CLASS, FROM_RESULTS
+    from bnrepro.analysis.site.widgets import FOR_CLASS, FROM_RESULTS, caption
 
     bundle = vega.javascript_bundle()  # pyright: ignore[reportCallIssue], its stub asks for what it does not need
     (assets / "vega.js").write_text(bundle)
     specs = {name: make(ROOT / "results").to_dict() for name, make in FROM_RESULTS.items()}
     specs |= {name: make().to_dict() for name, make in FOR_CLASS.items()}
-    for spec in specs.values():
+    for name, spec in specs.items():
         spec.pop("$schema", None)  # an address
+        spec["description"] = caption(name)
     (assets / "widgets.js").write_text(f"window.bnWidgets = {json.dumps(specs)};\n")
 
 
@@ -229,7 +250,13 @@ def navigation(questions: list[pages.Page]) -> list:
                 *({q.title: f"docs/study_{q.name}.md"} for q in questions),
             ]
         },
-        {"In class": [{"Batch Normalization, step by step": "docs/step_by_step.md"}]},
+        {
+            "In class": [
+                {"Batch Normalization, step by step": "docs/step_by_step.md"},
+                {"A lab of an hour": "notebooks/14_lab.md"},
+                {"Glossary": "docs/glossary.md"},
+            ]
+        },
         {
             "How to": [
                 {"Train, sweep, collect": "docs/usage.md"},

@@ -139,9 +139,9 @@ def test_formulas_are_drawn(site, browser):
 @pytest.mark.parametrize(
     ("page", "widget", "signal", "value"),
     [
-        ("study_figure1", "figure1", "regime", "tuned"),
+        ("study_figure1", "figure1", "regime", "each its own best"),
         ("study_figure1", "fans", "seed", 42),
-        ("study_inception", "depth", "net", "inception"),
+        ("study_inception", "depth", "net", "Inception"),
         ("study_spreads", "tolerance", "place", 0),
         ("study_mnist", "grid", "activation", "relu"),
         ("step_by_step", "sigmoid", "gamma", 3),

@@ -22,7 +22,10 @@
     for (const place of document.querySelectorAll(".bn-widget")) {
       const spec = window.bnWidgets[place.dataset.widget];
       const theme = dark() ? "dark" : undefined;
-      const config = {background: "transparent", view: {continuousWidth: 200}};
+      const letters = {labelFontSize: 12, titleFontSize: 13};
+      const axis = {...letters, gridColor: dark() ? "#4a4a4a" : "#e3e3e3", labelOverlap: true};
+      const config = {background: "transparent", view: {continuousWidth: 200}, axis, legend: letters,
+        header: letters, title: {fontSize: 14}, text: {fontSize: 12}};
       vegaEmbed(place, fitted(spec, Math.min(760, place.clientWidth)), {actions: false, renderer: "svg", theme, config})
         .then((result) => { place.bnView = result.view; });
     }

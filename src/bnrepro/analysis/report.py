@@ -79,7 +79,7 @@ def scorecard_markdown(card: pd.DataFrame) -> str:
 
 def scorecard_short(card: pd.DataFrame) -> str:
     """Four columns: the claim in short, its verdict, one effect."""
-    lines = ["| | with BN, the paper says | verdict | effect [95%] |", "|---" * 4 + "|"]
+    lines = ["| | of BN it is claimed | verdict | effect [95%] |", "|---" * 4 + "|"]
     for row in card.to_dict("records"):
         value = format_interval(row["unit"], row["effect"], row["low"], row["high"])
         effect = f"{row['quantity']} {value}" if row["verdict"] != "not tested" else ""

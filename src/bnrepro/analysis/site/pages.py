@@ -59,8 +59,8 @@ def study(text: str, results: Path) -> list[Page]:
             continue
         name, claims, widgets = (group or "" for group in found.groups())
         body = MARK.sub("", body).strip("\n")
-        for widget in widgets.split():
-            body += f"\n\n{placed(widget)}"
+        if widgets:
+            body += "\n\n## To explore\n\n" + "\n\n".join(map(placed, widgets.split()))
         if claims:
             body += "\n\n## The verdicts\n\n"
         body += "\n\n".join(verdict(claim, card.loc[claim], rules) for claim in claims.split())
@@ -70,9 +70,12 @@ def study(text: str, results: Path) -> list[Page]:
 
 def placed(widget: str) -> str:
     """Where a page's script puts an interactive figure; a reader without JavaScript sees the sentence."""
+    from bnrepro.analysis.site.widgets import caption  # draws with what only the site needs
+
     return (
         f'<div class="bn-widget" data-widget="{widget}"><noscript>The interactive figure needs JavaScript; '
         "the picture on this page shows the same runs.</noscript></div>"
+        f'\n<p class="bn-caption">{caption(widget)}</p>'
     )
 
 
@@ -81,7 +84,13 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
     look = LOOKS.get(row["verdict"], "info")
     cases = "; " + row["note"]
     each = [case for case in re.split(r"; (?=[^;]*: (?:holds|fails|open))", cases) if case.strip("; ")]
-    lines = [f"The paper: {row['statement']}."]
+    elsewhere = " (elsewhere)"
+    said = row["statement"]
+    lines = [
+        f"Said elsewhere: {said.removesuffix(elsewhere)}."
+        if said.endswith(elsewhere)
+        else f"The paper: {said}."
+    ]
     lines += [f"- {case.strip('; ')}" for case in each] if len(each) > 1 else [*each]
     if claim in rules.index:
         rule = rules.loc[claim]

@@ -14,18 +14,22 @@ import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects.imagenet import NETS
+from bnrepro.analysis.figures import style
 from bnrepro.analysis.statistics import t_bounds
 
 WIDE, HALF, HEIGHT = 555, 222, 260
-ARMS = alt.Scale(domain=["without BN", "with BN"], range=["#d1605e", "#4c78a8"])
 NAMES = {"baseline": "without BN", "bn": "with BN"}
+ARMS = alt.Scale(domain=list(NAMES.values()), range=[style.VERMILION, style.BLUE])  # as in the figures
+REGIMES = {"paper_like": "0.1 for both", "tuned": "each its own best"}
+POWERS = alt.Axis(values=[10**i for i in range(6)], format=",.0f")
 
 
 def figure1(results: Path) -> alt.TopLevelMixin:
     """Accuracy over steps in both regimes, 30 seeds, with the band one chooses."""
-    frame = tidy.load(results / "fig1_mnist.parquet")
+    frame = tidy.load(results / "fig1_mnist.parquet").replace({"regime": REGIMES})
     rows = _bands(frame[frame["name"] == "test/accuracy"], ["regime"])
-    regime = _choice("regime", ["paper_like", "tuned"], "rates: ")
+    regime = _choice("regime", list(REGIMES.values()), "rate: ")
     band = _choice("band", ["95% interval of the mean", "all seeds"], "band: ")
     base = (
         alt.Chart(rows[rows["step"] > 0])
@@ -34,7 +38,9 @@ def figure1(results: Path) -> alt.TopLevelMixin:
             bottom=alt.expr.if_(band == "all seeds", alt.datum["lowest"], alt.datum["low"]),
             top=alt.expr.if_(band == "all seeds", alt.datum["highest"], alt.datum["high"]),
         )
-        .encode(x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps of 60 images"))
+        .encode(
+            x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps of 60 images", axis=POWERS)
+        )
     )
     shade = base.mark_area(opacity=0.25, clip=True).encode(
         y=alt.Y("bottom:Q", title="test accuracy, % (below 80: not shown)", scale=alt.Scale(domain=[80, 99])),
@@ -52,7 +58,8 @@ def tolerance(results: Path) -> alt.TopLevelMixin:
     frame = tidy.load(results / "sensitivity_mnist.parquet")
     keys = ["optim.lr", "model.init_std"]
     rows = _bands(frame[frame["name"] == "val/accuracy"], keys)
-    rows = rows[(rows["step"] % 1000 == 0) | rows["step"].isin([1, 100, 250, 500])].round(1)
+    rows = rows[(rows["step"] % 1000 == 0) | rows["step"].isin([1, 100, 250, 500])]
+    rows = rows.round(dict.fromkeys(["mean", "low", "high", "lowest", "highest"], 1))
     rows = rows.rename(columns={"optim.lr": "rate", "model.init_std": "std"})
     steps = [int(step) for step in sorted(rows["step"].unique())]
     rows["place"] = rows["step"].map({step: i for i, step in enumerate(steps)})
@@ -91,7 +98,8 @@ def tolerance(results: Path) -> alt.TopLevelMixin:
             for arm in NAMES.values()
         )
     )
-    chosen = shown.transform_filter(cell).encode(x=alt.X("step:Q", title="training steps"))
+    steps_axis = alt.X("step:Q", title="training steps", axis=alt.Axis(tickCount=5))
+    chosen = shown.transform_filter(cell).encode(x=steps_axis)
     accuracy = alt.Y("lowest:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
     curves = chosen.mark_area(opacity=0.25).encode(
         y=accuracy, y2="highest:Q", color=_arm()
@@ -106,18 +114,19 @@ def tolerance(results: Path) -> alt.TopLevelMixin:
 
 def fans(results: Path) -> alt.TopLevelMixin:
     """The input to one sigmoid of the last hidden layer: three percentiles over training, as in Figure 1b and c."""
-    frame = tidy.load(results / "fig1_mnist.parquet")
+    frame = tidy.load(results / "fig1_mnist.parquet").replace({"regime": REGIMES})
     frame = frame[frame["seed"].isin(sorted(frame["seed"].unique())[:5])]
     rows = _percentiles(frame, r"^probe/(?P<layer>hidden3)/typical/(?P<percentile>p\d+)$", ["regime", "seed"])
     rows["arm"] = rows.pop("variant").map(NAMES)
     seed = _choice("seed", [int(s) for s in sorted(rows["seed"].unique())], "seed: ")
-    regime = _choice("fan_regime", ["paper_like", "tuned"], "rates: ")
+    regime = _choice("fan_regime", list(REGIMES.values()), "rate: ")
     base = (
         alt.Chart(rows)
         .transform_filter(alt.datum["seed"] == seed)
         .transform_filter(alt.datum["regime"] == regime)
         .encode(
-            x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps"), color=_arm(legend=False)
+            x=alt.X("step:Q", scale=alt.Scale(type="log"), title="training steps", axis=POWERS),
+            color=_arm(legend=False),
         )
     )
     fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title="input to one sigmoid"), y2="p85:Q")
@@ -130,24 +139,30 @@ def fans(results: Path) -> alt.TopLevelMixin:
 
 
 def depth(results: Path) -> alt.TopLevelMixin:
-    """The input to one nonlinearity of each block of Inception: three percentiles over training, of the net chosen."""
+    """The input to one nonlinearity of each block of Inception over training: median, and 15th to 85th percentile.
+
+    Measured from its mean place, in units of its mean width: a median that leaves 0 wanders.
+    """
     frame = tidy.load(results / "fig2_imagenet.parquet")
     rows = _percentiles(frame, r"^probe/(?P<layer>\w+)/typical/(?P<percentile>p\d+)$", [])
+    levels = ["p15", "p50", "p85"]
+    mean = rows.groupby(["variant", "layer"])[levels].transform("mean")
+    rows[levels] = rows[levels].sub(mean["p50"], axis=0).div(mean["p85"] - mean["p15"], axis=0).round(3)
+    rows["variant"] = rows["variant"].map(NETS)
     blocks = sorted(rows["layer"].unique(), key=lambda name: (not name.startswith("conv"), name))
-    net = _choice(
-        "net", sorted(rows["variant"].unique(), key=lambda v: (v.startswith("bn"), v)), "net: ", "bn_x5"
-    )
+    there = [name for name in NETS.values() if name in set(rows["variant"])]
+    net = _choice("net", there, "net: ", NETS["bn_x5"])
     base = (
         alt.Chart(rows)
         .transform_filter(alt.datum["variant"] == net)
         .encode(x=alt.X("step:Q", title="training steps", axis=alt.Axis(tickCount=3)))
     )
-    fan = base.mark_area(opacity=0.3).encode(y=alt.Y("p15:Q", title="input"), y2="p85:Q")
+    moved = alt.Y("p15:Q", title="input", scale=alt.Scale(domain=[-1.5, 1.5]))
+    fan = base.mark_area(opacity=0.3, clip=True).encode(y=moved, y2="p85:Q")
     return (
-        (fan + base.mark_line().encode(y="p50:Q"))
+        (fan + base.mark_line(clip=True).encode(y="p50:Q"))
         .properties(width=105, height=90)
         .facet(facet=alt.Facet("layer:N", title="block, from input to output", sort=blocks), columns=4)
-        .resolve_scale(y="independent")
         .add_params(net)
     )
 
@@ -187,27 +202,28 @@ def sigmoid() -> alt.TopLevelMixin:
     z = np.round(_normal_quantiles(400), 3)
     sliders = [
         _slider("mean", -6, 6, 3, "mean of the inputs: "),
-        _slider("spread", 0.2, 5, 3, "their spread: "),
-        _slider("gamma", 0.1, 5, 1, "gamma: "),
+        _slider("spread", 0.5, 5, 3, "their spread: "),
+        _slider("gamma", 0.5, 5, 1, "gamma: "),
         _slider("beta", -5, 5, 0, "beta: "),
     ]
-    normalized = _choice("bn", ["with BN", "without BN"], "")
-    x = "clamp(bn == 'with BN' ? gamma * datum.z + beta : mean + spread * datum.z, -10, 10)"
+    normalized = _choice("bn", ["with BN", "without BN"], "layer: ")
+    x = "(bn == 'with BN' ? gamma * datum.z + beta : mean + spread * datum.z)"
     inputs = (
         alt.Chart(pd.DataFrame({"z": z}))  # binned by hand: Vega-Lite would bin before it calculates
         .transform_calculate(left=f"floor(({x} + 10) / 0.4) * 0.4 - 10")
+        .transform_filter("datum.left > -10.1 && datum.left < 9.9")
         .transform_aggregate(count="count()", groupby=["left"])
         .transform_calculate(right="datum.left + 0.4")
         .mark_bar(opacity=0.6)
         .encode(
-            x=alt.X("left:Q", bin="binned", title="input to the sigmoid"),
+            x=alt.X("left:Q", bin="binned", title="input to the sigmoid", scale=alt.Scale(domain=[-10, 10])),
             x2="right:Q",
-            y=alt.Y("count:Q", title="examples", scale=alt.Scale(domain=[0, 120], clamp=True)),
+            y=alt.Y("count:Q", title="of 400 examples", scale=alt.Scale(domain=[0, 130])),
         )
     )
     at = np.round(np.linspace(-10, 10, 101), 2)
     curve = pd.DataFrame({"x": at, "s": np.round(1 / (1 + np.exp(-at)), 4)})
-    line = alt.Chart(curve).mark_line(color="#d1605e").encode(x="x:Q", y=alt.Y("s:Q", title="sigmoid"))
+    line = alt.Chart(curve).mark_line(color=style.VERMILION).encode(x="x:Q", y=alt.Y("s:Q", title="sigmoid"))
     return (
         alt.layer(inputs, line)
         .resolve_scale(y="independent")
@@ -217,35 +233,43 @@ def sigmoid() -> alt.TopLevelMixin:
 
 
 def standardize() -> alt.TopLevelMixin:
-    """Two features, 0 to 60 and -200 to 0: as they are, minus their means, divided by their spreads."""
+    """Two features: as they are, minus their means, divided by their standard deviations. Both axes have one scale."""
     rng = np.random.default_rng(0)
     shared, one, two = rng.random((3, 300))
     x = np.column_stack([60 * (0.6 * shared + 0.4 * one), -200 * (1 - 0.6 * shared - 0.4 * two)])
     mean, std = x.mean(axis=0), x.std(axis=0)
     rows = pd.DataFrame(np.round(x, 2), columns=["a", "b"])
-    stage = _choice("stage", ["data", "minus mean", "divided by std"], "")
+    stage = _choice("stage", ["data", "minus mean", "divided by std"], "shown: ")
     spread = "(stage == 'minus mean' ? 1 : {})"
     steps = {
         name: f"stage == 'data' ? datum.{name} : (datum.{name} - {mean[i]:.4f}) / {spread.format(round(std[i], 4))}"
         for i, name in enumerate("ab")
     }
+    ends = {
+        "domainMin": ("-210", "-140", "-3.5"),
+        "domainMax": ("70", "140", "3.5"),
+    }  # of both axes: shapes are true
+    same = alt.Scale(
+        nice=False,
+        **{
+            end: alt.expr(f"stage == 'data' ? {one} : stage == 'minus mean' ? {two} : {three}")
+            for end, (one, two, three) in ends.items()
+        },
+    )
     return (
         alt.Chart(rows)
         .transform_calculate(x=steps["a"], y=steps["b"])
         .mark_circle(opacity=0.5)
-        .encode(
-            x=alt.X("x:Q", title="feature 1", scale=alt.Scale(zero=True)),
-            y=alt.Y("y:Q", title="feature 2", scale=alt.Scale(zero=True)),
-        )
+        .encode(x=alt.X("x:Q", title="feature 1", scale=same), y=alt.Y("y:Q", title="feature 2", scale=same))
         .add_params(stage)
-        .properties(width=WIDE, height=300)
+        .properties(width=320, height=320)
     )
 
 
 def noise() -> alt.TopLevelMixin:
-    """What one example becomes in 400 mini-batches it may be part of, beside what dropout makes of it."""
+    """What becomes of one activation of 1: by BN in 400 mini-batches it may be part of, by dropout in 400 masks."""
     rng, value, draws = np.random.default_rng(1), 1.0, 400
-    edges, rows, rates = np.round(np.arange(-1, 3.01, 0.1), 2), [], (0.1, 0.3, 0.5)
+    edges, rows, rates = np.round(np.arange(-1, 3.01, 0.1) - 0.05, 2), [], (0.1, 0.3, 0.5)
     for m in (4, 16, 64, 128, 512):
         batch = rng.standard_normal((draws, m))
         batch[:, 0] = value
@@ -268,15 +292,16 @@ def noise() -> alt.TopLevelMixin:
         .transform_filter((alt.datum["m"] == size) | (alt.datum["p"] == rate))
         .mark_bar(opacity=0.8)
         .encode(
-            x=alt.X("y:Q", bin="binned", title="the example's activation; 1 on average"),
+            x=alt.X(
+                "y:Q", bin="binned", title="what becomes of the activation", scale=alt.Scale(domain=[-1, 3])
+            ),
             x2="end:Q",
-            y=alt.Y("count:Q", title="mini-batches"),
+            y=alt.Y("count:Q", title="of 400", scale=alt.Scale(domain=[0, 400])),
             row=alt.Row("kind:N", title=None),
             color=alt.Color("kind:N", legend=None),
         )
         .add_params(size, rate)
         .properties(width=WIDE, height=110)
-        .resolve_scale(y="independent")
     )
 
 
@@ -335,7 +360,13 @@ def _thinned(steps: np.ndarray, most: int) -> set[int]:
 
 
 def _arm(legend: bool = True) -> alt.Color:
-    return alt.Color("arm:N", scale=ARMS, title=None, legend=alt.Legend(orient="top") if legend else None)
+    key = alt.Legend(orient="top", symbolOpacity=1) if legend else None
+    return alt.Color("arm:N", scale=ARMS, title=None, legend=key)
+
+
+def caption(name: str) -> str:
+    """The sentence below a widget and for those who do not see it."""
+    return ((FROM_RESULTS | FOR_CLASS)[name].__doc__ or "").strip().replace("\n\n    ", " ")
 
 
 def _choice(name: str, options: list, label: str, value: object = None) -> alt.Parameter:
