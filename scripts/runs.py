@@ -3,7 +3,7 @@
     python scripts/runs.py ls                          every run in outputs/: state, age, accuracy
     python scripts/runs.py ls outputs/fig1_quick --format csv
     python scripts/runs.py show outputs/fig1_quick/bn/lr0.1-std0.1-b60-abe6c5e4
-    python scripts/runs.py page outputs/fig1_quick     one HTML file: curves, percentiles, the table; no account needed
+    python scripts/runs.py page outputs/fig1_quick     one HTML file: curves, percentiles, histograms, the table
     python scripts/runs.py rm outputs/scratch          asks first
 
 A place is a run's folder, or any folder above it.

@@ -36,7 +36,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "inference_stats": Part(["inference_stats"], 6),
     "small_batches": Part(["small_batches"], 50),
     "why_it_works": Part(["why_it_works", "why_it_works_relu"], 60),
-    "design_grid": Part(["design_grid", "design_grid_constant"], 120),
+    "design_grid": Part(["design_grid", "design_grid_constant"], 100),
     "rates_imagenet": Part(["rates_imagenet"], 5),
     "fig2_imagenet": Part(["fig2_imagenet"], 40),
     "fig4_ensemble": Part(["fig4_ensemble"], 7),

@@ -3,8 +3,8 @@
     python scripts/wandb_sync.py outputs/fig1_quick             offline, into the runs' folders; wandb sync sends it
     python scripts/wandb_sync.py outputs/fig1_quick --online    to the server, after wandb login
 
-A place is a run's folder, or any folder above it. Curves, percentiles, configuration and the table as an artifact;
-histograms are recorded only while a run trains.
+A place is a run's folder, or any folder above it. Curves, percentiles, histograms, configuration, and the table as an
+artifact.
 """
 
 import argparse

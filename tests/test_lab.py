@@ -30,6 +30,12 @@ def test_both_arms_are_compared_at_each_value(monkeypatch):
     assert list(table.columns) == ["without BN", "with BN"]
 
 
+@pytest.mark.parametrize("choices", [{}, {"lr": 0.5}, {"activation": "relu"}, {"lr": [1], "steps": [5]}])
+def test_what_is_no_list_of_one_setting_is_refused_with_an_example(choices):
+    with pytest.raises(ConfigError, match=r"as in compare\(lr=\[0\.1, 1\]\)"):
+        lab.compare(**choices)
+
+
 def test_a_setting_of_another_name_is_refused_and_the_right_ones_are_named():
     with pytest.raises(ConfigError, match=r"no setting of the lab: rate; there are lr, init_std, "):
         lab.train("bn", rate=3)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from bnrepro.analysis import summary
 from bnrepro.analysis.site import offline, pages, widgets
 from bnrepro.config.compose import single
 from bnrepro.config.refusal import kinds
-from bnrepro.runs.folder import RunFolder
+from bnrepro.measure.metrics import EDGES
+from bnrepro.runs.folder import RunFolder, Table
 from bnrepro.runs.run import run
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +146,7 @@ def test_formulas_are_drawn(site, browser):
         ("study_inception", "depth", "net", "Inception"),
         ("study_spreads", "tolerance", "place", 0),
         ("study_mnist", "grid", "activation", "relu"),
+        ("study_mnist", "grid", "rule", "its own best"),
         ("step_by_step", "sigmoid", "gamma", 3),
         ("step_by_step", "standardize", "stage", "minus mean"),
         ("step_by_step", "noise", "size", 4),
@@ -157,6 +160,36 @@ def test_a_figure_moves(site, browser, page, widget, signal, value):
     before = browser.execute_script(f"return {picture}")
     browser.execute_script(f"{place}.bnView.signal('{signal}', {json.dumps(value)}).run()")
     waited(browser, f"{picture} !== {json.dumps(before)}")
+
+
+def with_histograms(place, layers, steps=51):
+    """A run's folder with accuracies and histograms, as training writes it."""
+    cfg = single([f"output={place}", f"optim.lr={1 + int(place.name)}"])
+    folder = RunFolder.of(cfg)
+    table = Table(folder)
+    counts = ([0] * 20 + [5] * 24 + [0] * 20, EDGES)
+    for step in range(steps):
+        probes = {f"probe/hidden{layer}/histogram": counts for layer in range(layers)}
+        table.log(step, 0, {"test/accuracy": 0.5}, probes)
+    table.close("finished")
+    folder.config.write_text(yaml.safe_dump(cfg.resolved()))
+    return folder
+
+
+def test_a_page_of_many_runs_and_layers_is_written_and_stays_small(tmp_path):
+    folders = [with_histograms(tmp_path / str(i), layers=8) for i in range(10)]
+    lines = [summary.line(folder) for folder in folders]
+    shares = offline.distributions(lines)
+    assert shares["run"].nunique() == 10 and shares["layer"].nunique() == 8 and len(shares) < 40_000
+    assert len(offline.page(lines)) < 6_000_000
+
+
+def test_a_page_leaves_out_histograms_that_cannot_be_read_and_says_so(tmp_path, capsys):
+    folders = [with_histograms(tmp_path / str(i), layers=1) for i in range(2)]
+    folders[0].histograms.write_text("seed,step,name,counts\n0,0,probe/hidden0/histogram,1 2 3\n")
+    assert offline.distributions([summary.line(folder) for folder in folders])["run"].nunique() == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(folders[0].histograms) in said
 
 
 def test_a_page_of_runs_opens_and_moves(browser, tmp_path):

@@ -32,7 +32,7 @@ def outputs() -> str:
 
 
 def train(variant: str, **settings: object) -> pd.DataFrame:
-    """Test accuracy in percent, a row a training step, a column a seed (three).
+    """Test accuracy in percent: a row an evaluation, indexed by the training step; a column a seed, of three.
 
     variant: "baseline" or "bn". Settings and their defaults: lr=0.1, the learning rate; init_std=0.1, of the initial
     weights; activation="sigmoid" (or "relu"); dropout=0; batch_size=60; steps=1000. A net that diverged guesses: 10%.
@@ -75,11 +75,17 @@ def plot(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def compare(**choices: Sequence[object]) -> pd.DataFrame:
-    """Both arms at each value of one setting, as in compare(lr=[0.1, 1]): final accuracy, lowest to highest seed."""
+    """Both arms at each value of one setting, as in compare(lr=[0.1, 1]): final accuracy, lowest to highest seed.
+
+    Raises ConfigError for anything but one setting with a list.
+    """
     import pandas as pd
 
     from bnrepro.analysis.figures import style
+    from bnrepro.config import ConfigError
 
+    if len(choices) != 1 or any(isinstance(v, str) or not isinstance(v, Sequence) for v in choices.values()):
+        raise ConfigError("compare takes one setting with a list of values, as in compare(lr=[0.1, 1])")
     ((name, values),) = choices.items()
     words = {}
     for variant in ARMS:

@@ -22,26 +22,33 @@ def _long(where: dict, step: int, values: dict[str, float]) -> Iterator[dict]:
     yield from ({**where, "step": step, "name": name, "value": value} for name, value in values.items())
 
 
-def design_grid(seeds: int = 3, evaluations: int = 6, bn_gain: float = 0.5) -> pd.DataFrame:
-    """What matters is rate x steps: little of it leaves the error high, and BN makes it count for more."""
+def design_grid(seeds: int = 3, evaluations: int = 20, bn_gain: float = 0.5) -> pd.DataFrame:
+    """What matters is rate x steps, below the rate a net bears: it counts for more with BN, which bears more."""
     rows = []
-    for arm, activation, dropout, batch, rule, seed in product(
-        ("baseline", "bn"), ("sigmoid", "relu"), (0.0, 0.5), BATCHES, ("constant", "linear"), range(seeds)
+    tried = [*(("linear", rate) for rate in (0.1, 0.4, 1.6, 6.4)), ("constant", 0.1)]
+    for arm, activation, dropout, batch, (rule, lr), seed in product(
+        ("baseline", "bn"), ("sigmoid", "relu"), (0.0, 0.5), BATCHES, tried, range(seeds)
     ):
+        if rule == "constant" and batch == 60:
+            continue  # the run at the linear rate
         random = np.random.default_rng(
-            [seed, batch, activation == "relu", arm == "bn", int(dropout * 2), len(rule)]
+            [seed, batch, activation == "relu", arm == "bn", int(dropout * 2), int(10 * lr), len(rule)]
         )
-        total = 180_000 // batch
+        total = 1_000_000 // batch
         where = {"variant": arm, "model.activation": activation, "model.dropout": dropout, "seed": seed}
-        where |= {"data.batch_size": batch, "optim.batch_rule": rule, "train.steps": total}
-        speed = (60 / batch if rule == "constant" else 1.0) * (3 if activation == "relu" else 1)
-        speed *= (1 + bn_gain) * (1 - dropout / 2) if arm == "bn" else (1 - dropout / 2)
-        for step in np.unique(np.linspace(0, total, evaluations).astype(int)):
+        where |= {"data.batch_size": batch, "optim.batch_rule": rule, "optim.lr": lr, "train.steps": total}
+        rate = lr * batch / 60 if rule == "linear" else lr
+        speed = rate * 600 / batch * (3 if activation == "relu" else 1) * (1 - dropout / 2)
+        speed *= (1 + bn_gain) if arm == "bn" else 1
+        over = rate > (10 if arm == "bn" else 1)
+        for step in [*range(0, total, -(-total // evaluations)), total]:  # as a run with eval.points
             error = 0.02 + 0.88 / (1 + 12 * speed * step / total) + random.normal(0, 0.002) * (step > 0)
-            values = {"test/accuracy": 1 - error, "test/loss": 3 * error, "train/loss": 2.9 * error}
-            values |= {"train/accuracy_eval": 1 - 0.9 * error, "train/loss_eval": 2.8 * error}
-            if arm == "bn" and step == total:
-                values["test/accuracy_population"] = 1 - error + 0.001
+            error = 0.9 if over else error
+            values = {"val/accuracy": 1 - error, "val/loss": 3 * error, "train/loss": 2.9 * error}
+            if step == total:
+                values["test/accuracy"] = 1 - error
+                if arm == "bn":
+                    values["test/accuracy_population"] = 1 - error + 0.001
             rows += _long(where, int(step), values)
     return tidy(rows, "design_grid", regime="grid")
 

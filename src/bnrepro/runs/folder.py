@@ -149,9 +149,9 @@ class RunFolder:
         return found
 
     def set_aside(self) -> list[str]:
-        """Rename table and checkpoint to <name>.damaged-N, so that the run can start over; their new names."""
+        """Rename the files of numbers and nets to <name>.damaged-N, so that the run can start over; their new names."""
         number, moved = self.damaged(), []
-        for path in (self.table, self.checkpoint):
+        for path in (self.table, self.checkpoint, self.histograms):
             if path.exists():
                 moved.append(f"{path.name}.damaged-{number}")
                 path.rename(path.with_name(moved[-1]))
@@ -166,8 +166,12 @@ class RunFolder:
         return TABLE.rows(self.table)
 
     def distributions(self) -> list[tuple[int, int, str, Histogram]]:
-        """The histograms as (seed, step, name, histogram); none where none was kept. Raises ValueError as `rows`."""
-        rows = HISTOGRAMS.rows(self.histograms) if self.histograms.exists() else []
+        """The histograms as (seed, step, name, histogram); none where none was kept, or where the file is damaged."""
+        try:
+            rows = HISTOGRAMS.rows(self.histograms) if self.histograms.exists() else []
+        except ValueError as damage:  # they are for looking: nothing hangs on them
+            print(f"{str(damage)[:200]}; histograms are left out", file=sys.stderr)
+            return []
         return [(seed, step, name, (counts, EDGES)) for seed, step, name, counts in rows]
 
 
@@ -220,7 +224,7 @@ class Table:
 def _histograms(folder: RunFolder) -> Lines:
     """The file opened; one that cannot be read is set aside: no number is read from it, and the run goes on."""
     try:
-        folder.distributions()
+        HISTOGRAMS.rows(folder.histograms) if folder.histograms.exists() else []
         return Lines(folder.histograms, HISTOGRAMS)
     except ValueError as damage:
         aside = folder.histograms.with_name(f"{folder.histograms.name}.damaged-{folder.damaged()}")

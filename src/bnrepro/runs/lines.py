@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bnrepro import files
+from bnrepro.measure.metrics import BINS
 
 
 class Row(NamedTuple):
@@ -55,11 +56,17 @@ class Form(NamedTuple):
 
 
 TABLE = Form("a run's table", "seed,step,name,value\n", float, repr)
+
+
+def _counts(text: str) -> list[int]:
+    found = [int(count) for count in text.split(" ")]
+    if len(found) != BINS:
+        raise ValueError(f"{len(found)} counts")
+    return found
+
+
 HISTOGRAMS = Form(
-    "a run's histograms",
-    "seed,step,name,counts\n",
-    lambda text: [int(count) for count in text.split(" ")],
-    lambda counts: " ".join(map(str, counts)),
+    "a run's histograms", "seed,step,name,counts\n", _counts, lambda counts: " ".join(map(str, counts))
 )
 
 

@@ -1,9 +1,9 @@
-"""The grid of the design: accuracy against batch size, its effects, and curves against examples seen."""
+"""The grid of the design: accuracy against batch size, BN's effect on it, and curves against examples seen."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,124 +13,146 @@ from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import grid
 from bnrepro.analysis.effects.runs import last
-from bnrepro.analysis.figures.style import ACTIVATIONS, ARMS, STYLE, WIDTH, band, caption, intervals, setting
+from bnrepro.analysis.figures.style import (
+    ACTIVATIONS,
+    ARMS,
+    STYLE,
+    WIDTH,
+    band,
+    caption,
+    intervals,
+    setting,
+    split,
+)
 from bnrepro.analysis.frame import CHANCE
 
-RULES = {  # the arm has the colour and the line, the rule the marker
-    "constant": {"marker": "o", "ms": 5},
-    "linear": {"marker": "s", "ms": 5.5, "mfc": "w"},
+LOOKS = {  # the arm has the colour and the line, the rule for the rate the marker
+    "constant": {"marker": "o", "ms": 4.5},
+    "linear": {"marker": "s", "ms": 5, "mfc": "w"},
+    "own": {"marker": "^", "ms": 5.5},
 }
-CONDITIONS = {  # of each effect: the other factor, and the look of its levels
-    "BN": {
-        ("optim.batch_rule", rule): {**mark, "color": "#444444", "label": f"at {rule} rate"}
-        for rule, mark in RULES.items()
-    },
-    "linear rate": {("variant", arm): {**look, "marker": "o", "ms": 5} for arm, look in ARMS.items()},
+LINES = [(arm, rule) for arm in ARMS for rule in LOOKS]
+NAMES = {rule: f"{words} rate" for rule, words in grid.RULES.items()}
+COLUMNS = {  # of the effects: title, rules for the rate, and the axis in points
+    "effect of BN, both arms at one rate": (("constant", "linear"), (-5, 15)),
+    "each arm at its own best rate": (("own",), (-2, 3)),
 }
-TITLES = {"BN": "effect of BN", "linear rate": "effect of the linear rate"}
 
 
-def accuracy(frame: pd.DataFrame) -> Figure:
+def accuracy(runs: pd.DataFrame) -> Figure:
     """Final test accuracy against batch size, a panel each for nonlinearity x dropout."""
-    values = last(frame, "test/accuracy", grid.CELL)
+    values = last(runs, "test/accuracy", grid.CELL)
     with mpl.rc_context(STYLE):
         fig, panels = _panels(values)
         for (activation, dropout), ax in panels.items():
-            for arm, look in ARMS.items():
-                for rule, mark in RULES.items():
-                    seeds = _pick(values, activation, dropout, variant=arm, **{"optim.batch_rule": rule})
-                    label = f"{look['label']}, {rule} rate"
-                    band(ax, 1 - seeds.unstack("seed"), **{**look, **mark, "label": label})
+            for arm, rule in LINES:
+                seeds = _pick(values, activation, dropout, variant=arm, rule=rule)
+                band(ax, 1 - seeds.unstack("seed"), **_look(arm, rule))
             batch_axis(ax, values.index.get_level_values("data.batch_size").unique())
         accuracy_axis(next(iter(panels.values())))
         _dress(fig, panels, "test accuracy, % (log. error)")
         caption(
             fig,
-            f"{_setting(frame)}, at the last step. Mean of {frame['seed'].nunique()} seeds;"
+            f"{_setting(runs)}, at the last step. Mean of {runs['seed'].nunique()} seeds;"
             " band: lowest to highest seed. A run that diverged counts as 10%.",
-            RATES,
+            WHICH,
         )
         return fig
 
 
-def effects(frame: pd.DataFrame) -> Figure:
-    """BN's effect (left) beside the rate rule's, against batch size: paired differences in points of accuracy.
+def effects(runs: pd.DataFrame) -> Figure:
+    """BN's effect on final test accuracy against batch size, at one rate for both arms (left) and at each one's own.
 
-    A row per nonlinearity and dropout, with one axis for both effects.
+    A row per nonlinearity and dropout. Each column has one axis; what lies beyond it is written as a number.
     """
-    values = last(frame, "test/accuracy", grid.CELL)
-    dropouts = sorted(values.index.get_level_values("model.dropout").unique())
-    rows = [(activation, dropout) for activation in ACTIVATIONS for dropout in dropouts]
+    found = grid.difference(last(runs, "test/accuracy", grid.CELL), "BN")
+    rows = list(product(ACTIVATIONS, sorted(found.index.get_level_values("model.dropout").unique())))
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(WIDTH, 1.55 * len(rows) + 1.7), layout="constrained")
-        axes = fig.subplots(len(rows), 2, sharex=True, sharey="row")
-        for (effect, conditions), column in zip(CONDITIONS.items(), axes.T, strict=True):
-            found = grid.difference(values, effect)
+        fig = Figure(figsize=(WIDTH, 1.4 * len(rows) + 1.7), layout="constrained")
+        axes = fig.subplots(len(rows), 2, sharex=True, sharey="col")
+        for (title, (rules, (low, high))), column in zip(COLUMNS.items(), axes.T, strict=True):
             for (activation, dropout), ax in zip(rows, column, strict=True):
                 ax.axhline(0, color="k", lw=0.8)
-                for (factor, level), look in conditions.items():
-                    seeds = _pick(found, activation, dropout, **{factor: level}).unstack("seed")
+                for rule in rules:
+                    seeds = _pick(found, activation, dropout, rule=rule).unstack("seed")
                     bounds = [statistics.estimate(row) for row in seeds.to_numpy()]
-                    intervals(ax, 100 * pd.DataFrame(bounds, seeds.index), **look)
-                batch_axis(ax, values.index.get_level_values("data.batch_size").unique())
-            column[0].set_title(TITLES[effect], loc="left")
-            column[0].legend(loc="best")
+                    table = 100 * pd.DataFrame(bounds, seeds.index)
+                    colour = "#444444" if rule != "linear" else "#999999"
+                    intervals(ax, table, **LOOKS[rule], color=colour, label=NAMES[rule])
+                    for batch, value in table["value"][
+                        (table["value"] > high) | (table["value"] < low)
+                    ].items():
+                        edge = high if value > high else low
+                        ax.annotate(f"{value:+.0f}", (batch, edge), ha="center", va="center", fontsize=8.5)
+                batch_axis(ax, found.index.get_level_values("data.batch_size").unique())
+                ax.set_ylim(low, high)
+                ax.yaxis.set_major_formatter(lambda y, _: f"{y:+g}" if y else "0")
+            column[0].set_title(title, loc="left")
+            if len(rules) > 1:
+                column[0].legend(loc="upper left")
             column[-1].set_xlabel("batch size")
         for (activation, dropout), ax in zip(rows, axes[:, 0], strict=True):
             ax.set_ylabel(f"{ACTIVATIONS[activation]},\ndropout {dropout:g}")
-            ax.yaxis.set_major_formatter(lambda y, _: f"{y:+g}" if y else "0")
         fig.align_ylabels()
         caption(
             fig,
-            f"{_setting(frame)}. Change of test accuracy in points: mean of {frame['seed'].nunique()} paired"
-            " differences at the last step; band: 95% interval.",
-            "BN: with - without, at one rate. Linear rate: rate proportional to the batch - one rate for all,"
-            f" in one arm; 0 at batch {grid.MEETS}, where both are the same run. Each row has its own vertical axis.",
+            f"{_setting(runs)}. Test accuracy with BN - without, in points: mean of {runs['seed'].nunique()} paired"
+            " differences at the last step; band: 95% interval. A number: beyond the axis.",
+            WHICH,
         )
         return fig
 
 
-def curves(frame: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout: float = 0.0) -> Figure:
-    """Test accuracy against the number of training examples seen, columns: batch size, rows: nonlinearity."""
-    rows = frame[(frame["name"] == "test/accuracy") & (frame["model.dropout"] == dropout)]
+def curves(runs: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout: float = 0.0) -> Figure:
+    """Accuracy against the number of training examples seen, columns: batch size, rows: nonlinearity."""
+    name = tidy.accuracy_name(runs)
+    rows = runs[(runs["name"] == name) & (runs["model.dropout"] == dropout) & (runs["step"] > 0)]
     rows = rows.assign(value=1 - rows["value"].fillna(CHANCE))
     if absent := set(batches) - set(rows["data.batch_size"]):
         raise tidy.MissingData(f"no runs of batch size {', '.join(map(str, sorted(absent)))}")
     with mpl.rc_context(STYLE):
-        fig = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+        fig = Figure(figsize=(WIDTH, 5.8), layout="constrained")
         axes = fig.subplots(2, len(batches), sharex=True, sharey=True, squeeze=False)
         for (row, activation), (column, batch) in _product(ACTIVATIONS, batches):
             ax, here = axes[row, column], rows[rows["data.batch_size"] == batch]
-            for (arm, look), (rule, mark) in [(a, r) for a in ARMS.items() for r in RULES.items()]:
-                run = (here["variant"] == arm) & (here["optim.batch_rule"] == rule)
+            for arm, rule in LINES:
+                run = (here["variant"] == arm) & (here["rule"] == rule)
                 seeds = here[run & (here["model.activation"] == activation)]
                 seeds = seeds.pivot(index="step", columns="seed", values="value")
-                label = f"{look['label']}, {rule} rate"
-                band(ax, seeds.set_axis(seeds.index * batch), **{**look, **mark, "label": label})
+                seen = seeds.set_axis(seeds.index * batch)
+                band(ax, seen, **_look(arm, rule), markevery=[len(seen) - 1])
             ax.set_title(f"{ACTIVATIONS[activation]}, batch {batch}", loc="left")
-            ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}K" if x else "0")
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1000:g}K")
         accuracy_axis(axes[0, 0])
-        fig.supylabel("test accuracy, % (log. error)", fontsize=9)
+        fig.supylabel(f"{split(runs)} accuracy, % (log. error)", fontsize=9)
         for ax in axes[1]:
             ax.set_xlabel("training examples seen")
         fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        each = f"Mean of {frame['seed'].nunique()} seeds; band: lowest to highest seed."
-        caption(fig, f"{_setting(frame)}, dropout {dropout:g}. {each}", RATES)
+        each = f"Mean of {runs['seed'].nunique()} seeds; band: lowest to highest seed."
+        caption(fig, f"{_setting(runs)}, dropout {dropout:g}. {each}", WHICH)
         return fig
 
 
 def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
-    yield "design_grid", accuracy(frame)
-    yield "design_grid", grid.main_effects(frame)
-    yield "design_grid_effects", effects(frame)
-    yield "design_grid_curves", curves(frame)
-    for effect, stem in (("BN", "bn"), ("linear rate", "rate"), ("dropout", "dropout")):
-        yield f"design_grid_{stem}", grid.by_cell(frame, effect)
+    runs = grid.by_rule(frame)
+    yield "design_grid", accuracy(runs)
+    yield "design_grid", grid.main_effects(runs)
+    yield "design_grid_effects", effects(runs)
+    yield "design_grid_curves", curves(runs)
+    yield "design_grid_time", grid.over_time(runs)
+    for effect, stem in (
+        ("BN", "bn"),
+        ("linear rate", "rate"),
+        ("best rate", "best_rate"),
+        ("dropout", "dropout"),
+    ):
+        yield f"design_grid_{stem}", grid.by_cell(runs, effect)
 
 
-RATES = (
-    "Constant: one rate for every batch size. Linear: rate proportional to the batch size,"
-    f" the same at {grid.MEETS}. All runs see the same number of examples."
+WHICH = (
+    f"Constant: a rate of {grid.RATE:g} for every batch size. Linear: {grid.RATE:g} * batch / {grid.MEETS}. Its own"
+    " best: the best on held-out images of all rates tried at that batch size. All runs see as many examples."
 )
 
 
@@ -179,7 +201,9 @@ def _dress(fig: Figure, panels: dict[tuple[str, float], Axes], ylabel: str) -> N
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
-def _setting(frame: pd.DataFrame) -> str:
-    seen = (frame["data.batch_size"] * frame["train.steps"]).median()
-    where = setting(frame, rates=frame["optim.lr"].nunique() == 1)
-    return f"{where}; {np.round(seen, -3):,.0f} examples seen"
+def _look(arm: str, rule: str) -> dict:
+    return {**ARMS[arm], **LOOKS[rule], "label": f"{ARMS[arm]['label']}, {NAMES[rule]}"}
+
+
+def _setting(runs: pd.DataFrame) -> str:
+    return f"{setting(runs, rates=False)}; {grid.examples(runs):,.0f} examples seen"

@@ -12,6 +12,7 @@ from bnrepro.analysis import summary
 
 MOST_POINTS = 150  # of a curve
 MOST_COLUMNS = 40  # of a histogram over time
+ALL_COLUMNS = 1200  # of all histograms of a page: some 30,000 rectangles
 HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
@@ -38,7 +39,8 @@ def page(lines: Sequence[summary.Line], title: str = "bnrepro") -> str:
     text = HEAD.format(title=html.escape(title), vega=vega)
     text += f"<h1>{html.escape(title)}</h1>\n{table(lines)}\n"
     for i, chart in enumerate(charts):
-        spec = chart.to_json(indent=None).replace("</", "<\\/")  # a name cannot end the script
+        with alt.data_transformers.enable("default", max_rows=None):
+            spec = chart.to_json(indent=None).replace("</", "<\\/")  # a name cannot end the script
         text += f'<div class="wide" id="chart{i}"></div>\n'
         text += f"<script>vegaEmbed('#chart{i}', {spec}, {{renderer: 'svg', actions: false}})</script>\n"
     return text + "</body></html>\n"
@@ -63,17 +65,22 @@ def measured(lines: Sequence[summary.Line]) -> pd.DataFrame:
 def distributions(lines: Sequence[summary.Line]) -> pd.DataFrame:
     """Of each run's first seed with histograms: columns run, layer, step, to (the next step), low, high, share.
 
-    At most 40 steps of a run, more of them early; two bins in one; bins that hold next to nothing are left out.
+    At most 40 steps of a run, fewer where there are many; two bins in one; bins that hold next to nothing are left out.
     """
-    found = []
+    found, rows = [], []
     for label, line in zip(labels(lines), lines, strict=True):
         kept = line.folder.distributions() if line.curves else []
-        first = [row for row in kept if row[0] == kept[0][0]]
-        steps = _spread(sorted({step for _, step, *_ in first}), MOST_COLUMNS)
-        until = dict(zip(steps, [*steps[1:], steps[-1] + 1] if steps else [], strict=True))
+        rows.append((label, [row for row in kept if row[0] == kept[0][0] and sum(row[3][0])]))
+    panels = sum(len({name for *_, name, _ in first}) for _, first in rows)
+    for label, first in rows:
+        steps = _spread(
+            sorted({step for _, step, *_ in first}), max(4, min(MOST_COLUMNS, ALL_COLUMNS // panels))
+        )
+        last = 2 * steps[-1] - steps[-2] if len(steps) > 1 else 1 + max(steps, default=0)
+        until = dict(zip(steps, [*steps[1:], last][: len(steps)], strict=True))
         for _, step, name, (counts, edges) in first:
             if step in until:
-                layer, total = name.split("/")[1], sum(counts)
+                layer, total = name.removeprefix("probe/").removesuffix("/histogram"), sum(counts)
                 bins = zip(edges[::2], edges[2::2], counts[::2], counts[1::2], strict=False)
                 shares = [(low, high, round((a + b) / total, 4)) for low, high, a, b in bins]
                 found += [(label, layer, step, until[step], *bin) for bin in shares if bin[2] > 0.0005]

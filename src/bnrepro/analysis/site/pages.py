@@ -97,6 +97,8 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
         right, nothing = _share(rule["p_if_right"]), _share(rule["p_if_no_effect"])
         odds = f"{right} if the paper is right and {nothing} if there is no effect"
         lines.append(f"The rule says *reproduced* with probability {odds}" + _coverage(rule) + ".")
+        if float(rule["p_if_right"]) < 0.5:
+            lines[-1] += f" With {row['n']} {row['of']} it can hardly say so, whoever is right."
         age = {"yes": "it is older than the runs", "no": "**it is younger than some of the runs**"}.get(
             row["rule_first"]
         )

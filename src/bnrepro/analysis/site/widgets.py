@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import grid as design
 from bnrepro.analysis.effects.imagenet import NETS
+from bnrepro.analysis.effects.runs import last
 from bnrepro.analysis.figures import style
 from bnrepro.analysis.statistics import t_bounds
 
@@ -168,33 +170,43 @@ def depth(results: Path) -> alt.TopLevelMixin:
 
 
 def grid(results: Path) -> alt.TopLevelMixin:
-    """Accuracy after equally many examples, by batch size."""
-    frame = tidy.load(results / "design_grid.parquet")
-    last = frame[(frame["name"] == "test/accuracy") & (frame["step"] == frame["train.steps"])]
-    keys = ["data.batch_size", "model.activation", "model.dropout", "optim.batch_rule"]
-    rows = _bands(last, keys, by_step=False)
+    """Error on held-out images after equally many examples, by batch size; three rules for the rate, early and late."""
+    runs = design.by_rule(tidy.load(results / "design_grid.parquet"))
+    accuracy = tidy.accuracy_name(runs)
+    seen = {f"{share * design.examples(runs):,.0f}": design.upto(runs, share) for share in design.TIMES}
+    values = {words: last(rows, accuracy, design.CELL).reset_index() for words, rows in seen.items()}
+    rows = pd.concat([table.assign(seen=words) for words, table in values.items()])
+    keys = ["data.batch_size", "model.activation", "model.dropout", "rule", "seen"]
+    rows = _bands(rows, keys, by_step=False)
     rows.columns = [name.split(".")[-1] for name in rows.columns]
+    rows["rule"] = rows["rule"].map(design.RULES)
+    rows = (
+        rows.drop(columns=["lowest", "highest"])
+        .rename(columns={"low": "high", "high": "low"})
+        .assign(**(100 - rows[["mean", "low", "high"]]).clip(lower=1).round(2))
+    )
     activation = _choice("activation", ["sigmoid", "relu"], "nonlinearity: ")
     dropout = _choice("dropout", [0.0, 0.5], "dropout: ")
-    rule = _choice("rule", ["constant", "linear"], "rate by batch size: ")
+    rule = _choice("rule", list(design.RULES.values()), "rate: ")
+    examples = _choice("seen", list(seen), "examples seen: ", list(seen)[-1])
+    error = f"error on {'held-out' if accuracy[0] == 'v' else 'test'} images, %"
     base = (
         alt.Chart(rows)
         .transform_filter(alt.datum["activation"] == activation)
         .transform_filter(alt.datum["dropout"] == dropout)
-        .transform_filter(alt.datum["batch_rule"] == rule)
+        .transform_filter(alt.datum["rule"] == rule)
+        .transform_filter(alt.datum["seen"] == examples)
         .encode(
             x=alt.X("batch_size:Q", scale=alt.Scale(type="log", base=2), title="mini-batch"),
             color=_arm(),
             tooltip=["arm", "batch_size", "mean", "low", "high"],
         )
     )
-    percent = alt.Y("mean:Q", title="test accuracy, %", scale=alt.Scale(domain=[0, 100]))
-    band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title="test accuracy, %"), y2="high:Q")
-    return (
-        (band + base.mark_line(point=True).encode(y=percent))
-        .add_params(activation, dropout, rule)
-        .properties(width=WIDE, height=HEIGHT)
-    )
+    percent = alt.Scale(type="log", domain=[1, 100])
+    axis = alt.Axis(values=[1, 2, 5, 10, 20, 50, 100])
+    line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", title=error, scale=percent, axis=axis))
+    band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=error), y2="high:Q")
+    return (band + line).add_params(activation, dropout, rule, examples).properties(width=WIDE, height=HEIGHT)
 
 
 def sigmoid() -> alt.TopLevelMixin:
