@@ -74,7 +74,7 @@ def distributions(lines: Sequence[summary.Line]) -> pd.DataFrame:
     panels = sum(len({name for *_, name, _ in first}) for _, first in rows)
     for label, first in rows:
         steps = _spread(
-            sorted({step for _, step, *_ in first}), max(4, min(MOST_COLUMNS, ALL_COLUMNS // panels))
+            sorted({step for _, step, *_ in first}), max(4, min(MOST_COLUMNS, ALL_COLUMNS // max(1, panels)))
         )
         last = 2 * steps[-1] - steps[-2] if len(steps) > 1 else 1 + max(steps, default=0)
         until = dict(zip(steps, [*steps[1:], last][: len(steps)], strict=True))
