@@ -62,7 +62,7 @@ said = next(iter(tables.values())).query("paper != '–'")
 published = said.pivot(index="quantity", columns="net", values="paper").fillna("–")
 display(published.reindex(index=said["quantity"].unique(), columns=said["net"].unique()))
 with pd.option_context("display.max_colwidth", None):
-    display(pd.read_csv(folder / "references.csv").style.hide())
+    display(pd.read_csv(folder / "references.csv").style.hide().set_uuid("references"))
 
 # %% [markdown]
 # ## The seven changes, one at a time
