@@ -10,7 +10,7 @@ COPY results/paper.csv /build/results/
 COPY scripts /build/scripts
 COPY src /build/src
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /build
-RUN useradd --create-home bnrepro && install -d -o bnrepro /study
-USER bnrepro
+RUN useradd --create-home --uid 1000 bnrepro && install -d -o bnrepro /study
+USER 1000
 WORKDIR /study
 ENTRYPOINT ["bnrepro"]
