@@ -224,7 +224,8 @@ class Table:
 def _histograms(folder: RunFolder) -> Lines:
     """The file opened; one that cannot be read is set aside: no number is read from it, and the run goes on."""
     try:
-        HISTOGRAMS.rows(folder.histograms) if folder.histograms.exists() else []
+        if folder.histograms.exists():
+            HISTOGRAMS.rows(folder.histograms)  # all of it: a later rewind parses every line
         return Lines(folder.histograms, HISTOGRAMS)
     except ValueError as damage:
         aside = folder.histograms.with_name(f"{folder.histograms.name}.damaged-{folder.damaged()}")
