@@ -15,6 +15,7 @@ from PIL import Image
 from bnrepro.config import Config, EvalConfig, InceptionConfig
 from bnrepro.data import listing, load
 from bnrepro.data.dataset import DataError
+from bnrepro.data.load import _class_by_class
 from bnrepro.data.shapes import KINDS, PER_CLASS
 from bnrepro.runs.run import data_of
 
@@ -269,3 +270,12 @@ def test_fewer_and_smaller_shapes_can_be_asked_for_but_not_more(settings):
     assert few.images.shape == (600, 32, 32, 3) and few.labels.max() == 2 and few.classes == 3
     with pytest.raises(DataError, match="num_classes=11"):
         loaded(settings("shapes", num_classes=11))
+
+
+def test_a_holdout_of_images_has_as_many_of_each_class():
+    labels = torch.tensor([2, 0, 0, 1, 2, 0, 1, 2, 1, 0])
+    order = torch.tensor([9, 3, 1, 0, 4, 8, 2, 7, 6, 5])
+    mixed = _class_by_class(order, labels)
+    assert sorted(mixed.tolist()) == list(range(10))
+    assert mixed[:3].tolist() == [9, 3, 0]  # the first of each class, in their order
+    assert labels[mixed[:9]].bincount().tolist() == [3, 3, 3]

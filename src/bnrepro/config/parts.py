@@ -188,12 +188,14 @@ class EvalConfig:
     train: bool = False  # also 10,000 training images, in evaluation mode
     test: bool = False  # with data.holdout, at the last step: also the test set
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
+    population: int = 1_000  # mini-batches of Algorithm 2, at most: an epoch of MNIST at batch 60
     noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)
     diagnose: bool = False  # covariate shift, loss landscape, Jacobians, gradients: measure/diagnostics.py
 
     def __post_init__(self) -> None:
         between("eval.every", self.every, 1, 10**12)
         between("eval.points", self.points, 0, 1_000_000)
+        between("eval.population", self.population, 1, 10**9)
 
 
 @dataclass

@@ -74,6 +74,7 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
                 f"data.holdout={cfg.holdout}: {cfg.name} has only {len(data.labels)} training images"
             )
         order = torch.randperm(len(data.labels), generator=generator("holdout", cfg.name))
+        order = order if data.flat else _class_by_class(order, data.labels)
         val = order[: cfg.holdout]
         held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
         if len(data.eval_labels):
@@ -86,6 +87,15 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
             )
         data = replace(data, kept=cfg.examples)
     return data
+
+
+def _class_by_class(order: Tensor, labels: Tensor) -> Tensor:
+    """The same rows, the first of every class, then the second of every class, ...: as many of each at the front."""
+    of = labels[order].cpu()
+    rows, counts = of.argsort(stable=True), of.bincount()
+    nth = torch.empty_like(of)
+    nth[rows] = torch.arange(len(of)) - (counts.cumsum(0) - counts)[of[rows]]
+    return order[nth.argsort(stable=True)]
 
 
 def _training(data: Dataset, rows: Tensor) -> Dataset:

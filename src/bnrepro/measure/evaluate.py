@@ -20,7 +20,6 @@ from bnrepro.training.optim import Tensors
 from bnrepro.training.state import State
 
 TRAIN_EXAMPLES = 10_000  # at most: as many as the test set has
-POPULATION_BATCHES = 1_000  # at most, of Algorithm 2: an epoch at batch 60
 AT_ONCE = 100  # mini-batches of Algorithm 2 whose statistics are held at once
 Values = list[dict[str, float]]  # of each replica
 
@@ -103,12 +102,12 @@ def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: i
 def with_population_statistics(engine: Engine, state: State, data: Dataset, batch_size: int) -> State:
     """Algorithm 2: the same nets, normalizing by the averages over each seed's first epoch of mini-batches.
 
-    At most 1,000 mini-batches of batch_size; each layer on inputs normalized by their own mini-batch, as in
+    At most eval.population mini-batches of batch_size; each layer on inputs normalized by their own mini-batch, as in
     training. Shares parameters with `state`; its buffers are new.
     """
     function = BatchStatistics(**net_of(data, shared_model(engine.cfg.model), "batch"))
     seeds = [replica.seed for replica in state.replicas]
-    rows = torch.stack([training_rows(data, batch_size, seed, POPULATION_BATCHES) for seed in seeds])
+    rows = torch.stack([training_rows(data, batch_size, seed, engine.cfg.eval.population) for seed in seeds])
     names, sums = running(state.buffers), [torch.zeros(()) for _ in running(state.buffers)]
     for some in rows.split(AT_ONCE, dim=1):
         found = engine.apply(function, state, [some], ["images"])
