@@ -268,7 +268,12 @@ def some(frames):
         ("claims.figure1", "LEAD = 0.001", "LEAD = 0.002", {"C1"}),
         ("claims.rule", 'return "holds" if low > least', 'return "holds" if low >= least', SAMPLED),
         ("claims.rule", 'return "reproduced"', 'return "partly"', SAMPLED),
-        ("frame", "CHANCE = 0.1", "CHANCE = 0.0", {"C1", "C7", "C10", "C12", "C13", "C16", "C17", "C18"}),
+        (
+            "frame",
+            "CHANCE = 0.1",
+            "CHANCE = 0.0",
+            {"C1", "C7", "C7-Inception", "C10", "C12", "C13", "C16", "C17", "C18"},
+        ),
         ("effects.why", '"jacobian_linear", "from_one"', '"jacobian", "from_one"', {"C15"}),
         (
             "claims.figure1",

@@ -1,11 +1,16 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic_imagenet as synthetic
+import synthetic_study
 
+from bnrepro.analysis import claims
 from bnrepro.analysis.claims import RULES
 from bnrepro.analysis.claims import imagenet as judges
 from bnrepro.analysis.claims.rule import Verdict
+from bnrepro.analysis.effects import imagenet as effects
 from bnrepro.analysis.frame import MissingData
 
 SEEDS = 6  # the fewest of which a median has a 95% interval
@@ -127,3 +132,56 @@ def test_the_ensemble_must_beat_its_best_member_beyond_the_choice_of_images():
 def test_top_5_counts_only_where_five_guesses_are_few():
     assert "top-5" not in RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(classes=10)}).note
     assert "top-5" in RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(classes=200)}).note
+
+
+def multiples(failing: dict[str, tuple[float, ...]], seeds: int = 6, accuracy: float = 0.12) -> pd.DataFrame:
+    """Nets at multiples of a rate; those that `failing` names of each variant are lost, or guess."""
+    rows = []
+    for variant, lost in failing.items():
+        for multiple, seed in product((1.0, 5.0, 10.0), range(seeds)):
+            where = {
+                "variant": variant,
+                "optim.lr": 0.01,
+                "optim.lr_scale": multiple,
+                "seed": seed,
+                "step": 9,
+            }
+            fails = multiple in lost
+            value = 0.025 if fails else accuracy
+            rows.append({**where, "name": "val/accuracy", "value": value})
+            if fails and seed % 2:
+                rows.append({**where, "step": 3, "name": "diverged_at", "value": 3.0})
+    return synthetic_study.tidy(rows, "c7_inception").assign(**{"data.num_classes": 50})
+
+
+def test_five_times_the_rate_is_judged_on_inception_by_nets_that_are_lost_or_guess():
+    judge = RULES["C7-Inception"].judge
+    assert (
+        judge({"c7_inception": multiples({"inception": (5.0, 10.0), "bn_baseline": (10.0,)})}).verdict
+        == "reproduced"
+    )
+    assert (
+        judge({"c7_inception": multiples({"inception": (), "bn_baseline": (5.0,)})}).verdict
+        == "not reproduced"
+    )
+    few = multiples({"inception": (5.0,), "bn_baseline": ()}, seeds=5)
+    assert judge({"c7_inception": few}).verdict == "inconclusive"  # five of five do not exclude one half
+    with pytest.raises(MissingData, match="no runs of bn_baseline at 5 times"):
+        judge({"c7_inception": multiples({"inception": (5.0,)})})
+
+
+def test_a_net_that_falls_short_at_every_lower_multiple_too_is_slow_and_not_failing():
+    frame = multiples({"inception": (1.0,), "bn_baseline": ()}).query("name != 'diverged_at'")
+    nets = effects.at_multiples(frame).query("variant == 'inception'")
+    assert not nets["fails"].any()
+    assert (
+        effects.at_multiples(multiples({"inception": (1.0,)})).query("multiple == 1")["fails"].sum() == 3
+    )  # lost ones
+
+
+def test_a_claim_of_two_experiments_is_judged_on_those_that_were_run():
+    frame = multiples({"inception": (5.0, 10.0), "bn_baseline": ()})
+    alone = claims.whole("C7").judge({"c7_inception": frame})
+    assert (alone.verdict, alone.cases) == ("reproduced", "2 hold")
+    with pytest.raises(MissingData, match="rate_multiples"):
+        claims.whole("C7").judge({})

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.claims import exact, figure1, imagenet, jacobian, noise, regularization, tolerance
-from bnrepro.analysis.claims.rule import Rule, Verdict
+from bnrepro.analysis.claims.rule import Case, Rule, Verdict
 from bnrepro.analysis.frame import MissingData
 
 RULES: dict[str, Rule] = {
@@ -25,6 +25,9 @@ RULES: dict[str, Rule] = {
     **jacobian.RULES,
     **imagenet.RULES,
 }
+PARTS = {
+    "C7": ("C7", "C7-Inception")
+}  # claims judged on experiments of which each has a rule, and a date, of its own
 STATEMENTS = {
     "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",
     "C2": "BN reaches the baseline's best accuracy in fewer steps (Fig. 1a)",
@@ -79,17 +82,36 @@ def scorecard(results_dir: Path | str) -> pd.DataFrame:
     rows = []
     for claim, statement in STATEMENTS.items():
         try:
-            verdict = RULES[claim].judge(frames)
+            verdict = whole(claim).judge(frames)
         except MissingData as reason:
             verdict = Verdict("not tested", note=str(reason))
-        known = dates.get(claim, {})
-        first = ""
-        if known.get("committed") and known.get("data_from") and known["rule"] == RULES[claim].fingerprint():
-            first = "yes" if known["committed"] < known["data_from"] else "no"
+        older = [_older(dates.get(part, {}), RULES[part]) for part in PARTS.get(claim, (claim,))]
+        first = "no" if "no" in older else max(older)
         short, quantity = IN_SHORT[claim]
         words = {"claim": claim, "statement": statement, "short": short, "quantity": quantity}
         rows.append({**words, **asdict(verdict), "rule_first": first})
     return pd.DataFrame(rows)
+
+
+def whole(claim: str) -> Rule:
+    """The claim's rule; of several the cases together: those of every experiment that has been run."""
+    rules = [RULES[part] for part in PARTS.get(claim, (claim,))]
+    if len(rules) == 1:
+        return rules[0]
+
+    def cases(frames: dict[str, pd.DataFrame]) -> list[Case]:
+        ran = [rule for rule in rules if set(rule.experiments) & set(frames)]
+        return [case for rule in ran or rules for case in rule.cases(frames)]
+
+    experiments = tuple(name for rule in rules for name in rule.experiments)
+    return Rule(cases, (), experiments, rules[0].notebook)
+
+
+def _older(known: dict[str, str], rule: Rule) -> str:
+    """Whether a rule is older than the first run that it judges: yes, no; "" where nothing was run."""
+    if not (known.get("committed") and known.get("data_from") and known["rule"] == rule.fingerprint()):
+        return ""
+    return "yes" if known["committed"] < known["data_from"] else "no"
 
 
 def load(folder: Path) -> dict[str, pd.DataFrame]:
@@ -115,7 +137,13 @@ def rules_table(results_dir: Path | str, now: str) -> pd.DataFrame:
         committed = known["committed"] if known.get("rule") == mine else now
         row = {"claim": claim, "rule": mine} | rule.error_rates()
         rows.append(row | {"committed": committed, "data_from": data_from(folder, rule.experiments)})
-    return pd.DataFrame(rows).sort_values("claim", key=lambda ids: ids.str[1:].astype(int), ignore_index=True)
+    return pd.DataFrame(rows).sort_values("claim", key=_order, ignore_index=True)
+
+
+def _order(ids: pd.Series) -> pd.Series:
+    """C2 before C10, and C7 before C7-Inception."""
+    parts = ids.str.extract(r"C(\d+)(.*)")
+    return parts[0].str.zfill(3) + parts[1]
 
 
 def data_from(folder: Path, experiments: tuple[str, ...]) -> str:

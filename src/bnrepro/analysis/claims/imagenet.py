@@ -26,6 +26,7 @@ STARTS, STAYS = 0.5, 0.1  # C11: shares of the way from chance to the net with R
 BETTER = 0.002  # C14: error
 MANY = 50  # classes from which on five guesses are few
 HARMLESS = ("l2", "nolrn", "distort")
+FACTOR, HALF = 5, 0.5  # C7: times the rate; of the nets
 
 
 def _tiers(frames: Frames, nets: tuple[str, ...], cases_of: Callable[..., list[Case]]) -> list[Case]:
@@ -58,6 +59,26 @@ def _faster(frame: pd.DataFrame, tier: str, net: str, bound: float) -> list[Case
     )
     measure = f"steps of {imagenet.NETS[net]} / Inception's, to Inception's best {tier}"
     return [Case(measure, "ratio", imagenet.steps_ratio(frame, net), bound, False, note=note)]
+
+
+def c7(frames: Frames) -> list[Case]:
+    """At exactly 5 times Inception's best rate most Inceptions without BN fail, and most with BN (BN-Baseline) do not.
+
+    Best rate: experiment=rates_inception (factor 2, held-out images, the length of these runs). Share of nets that
+    fail, above one half without BN and below it with BN, each with its exact interval: with six nets a case is settled
+    only if they all agree. A net fails if its loss is not finite, or if it comes less than half as far from chance as
+    the same seed's best net at any multiple, although a lower multiple comes that far.
+    """
+    nets, cases = imagenet.at_multiples(need(frames, "c7_inception")), []
+    for rate, runs in nets[nets["multiple"] == FACTOR].groupby("rate"):
+        for variant, words, above in (("inception", "without BN", True), ("bn_baseline", "with BN", False)):
+            failed = runs.loc[runs["variant"] == variant, "fails"]
+            if failed.empty:
+                raise MissingData(f"no runs of {variant} at {FACTOR} times the rate {rate:g}")
+            share = statistics.share(int(failed.sum()), len(failed))
+            measure = f"Inceptions that fail at 5 times the best rate, {words} (5 x {rate:g})"
+            cases.append(Case(measure, "share", share, HALF, above, "nets"))
+    return cases
 
 
 def c8(frames: Frames) -> list[Case]:
@@ -167,6 +188,15 @@ def c14(frames: Frames) -> list[Case]:
 
 # Spreads: three seeds of November 2026.
 RULES = {
+    "C7-Inception": Rule(
+        c7,
+        (
+            Expected("share", 0.99, 0.5, 0.0, 6, HALF),
+            Expected("share", 0.01, 0.5, 0.0, 6, HALF, above=False),
+        ),
+        ("c7_inception",),
+        "notebooks/03_tolerance_maps.ipynb",
+    ),
     "C8": Rule(c8, (Expected("median", 0.43, 1.0, 0.15, 5, TWICE, above=False),), tuple(TIERS), NOTEBOOK),
     "C9": Rule(c9, (Expected("median", 0.068, 1.0, 0.15, 5, SEVENTH, above=False),), tuple(TIERS), NOTEBOOK),
     "C10": Rule(

@@ -159,6 +159,43 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     return pd.DataFrame(rows, columns=columns)
 
 
+def at_multiples(frame: pd.DataFrame) -> pd.DataFrame:
+    """What became of nets at multiples of a rate: rate, multiple, variant, seed, accuracy, lost, fails.
+
+    lost: the loss was not finite; accuracy (BN with population statistics) is chance then. A net fails if it is lost,
+    or if it came less than half as far from chance as the best net of its variant and seed at any multiple, although
+    one at a lower multiple came that far: what falls short at every lower rate, too, is not failing but slow.
+    """
+    cell, name = ["optim.lr", "optim.lr_scale"], tidy.accuracy_name(frame)
+    values, floor = last(frame, name, cell, None), chance(frame)
+    if (frame["name"] == f"{name}_population").any():
+        exact = last(frame, f"{name}_population", cell, None).reindex(values.index)
+        values = exact.where(exact.notna().groupby("variant").transform("any"), values)
+    nets = values.rename("accuracy").reset_index().rename(columns={cell[0]: "rate", cell[1]: "multiple"})
+    nets = nets.sort_values(["rate", "variant", "seed", "multiple"], ignore_index=True)
+    nets["lost"] = nets["accuracy"].isna()
+    nets["accuracy"] = nets["accuracy"].fillna(floor)
+    way, own = nets["accuracy"] - floor, [nets["rate"], nets["variant"], nets["seed"]]
+    short = nets["lost"] | (way < way.groupby(own).transform("max") / 2)
+    works = (~short).groupby(own).cummax()  # here, or at a lower multiple
+    return nets.assign(fails=nets["lost"] | (short & works))
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    """Share of nets that fail at each multiple, with its exact 95% interval, and the mean accuracy of all of them."""
+    rows = []
+    for (rate, variant, multiple), nets in at_multiples(frame).groupby(
+        ["rate", "variant", "multiple"], sort=False
+    ):
+        share = statistics.share(int(nets["fails"].sum()), len(nets))
+        where = (rate, NETS[variant], f"{multiple:g}", int(nets["lost"].sum()), nets["accuracy"].mean())
+        rows.append((*where, "share", *share))
+    columns = ["rate", "net", "multiple", "loss not finite", "accuracy", "unit", "value", "low", "high", "n"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["n"] = "nets"
+    return table
+
+
 def ablation(frame: pd.DataFrame) -> dict[tuple[str, str], tuple[pd.Series, pd.Series]]:
     """{(direction, change): final accuracy by seed (with the change, without it)}, where measured."""
     accuracy = final(frame)
