@@ -51,6 +51,14 @@ def test_a_net_that_never_arrives_is_infinitely_slow(judge):
     assert (verdict.verdict, verdict.effect) == ("not reproduced", np.inf)
 
 
+def test_while_inception_still_rises_its_best_is_no_target_and_the_cases_stay_open():
+    frame = synthetic.figure2(SEEDS, level=False)
+    assert effects.rise(AS_PUBLISHED) < judges.LEVEL < effects.rise(frame)
+    verdicts = [RULES[claim].judge({"fig2_imagenet": frame}) for claim in ("C8", "C9", "C10")]
+    assert [v.verdict for v in verdicts] == ["inconclusive"] * 3
+    assert "Inception rises by +5" in verdicts[0].note
+
+
 def test_bn_x30_must_both_start_slower_and_end_higher():
     faster = RULES["C10"].judge(on(bn_x30=(0.045, 100, 0.7)))
     lower = RULES["C10"].judge(on(bn_x30=(0.045, 400, 0.61)))

@@ -169,3 +169,20 @@ def test_figure_4_has_a_row_per_metric_and_the_published_errors_in_its_table():
     assert said["top-5 error, single crop", "mean member"] == "7.82%"
     few = synthetic.ensemble().query("name == 'correct/single'")
     assert len(next(ensemble.published(few))[1].axes) == 2
+
+
+def test_curves_are_with_population_statistics_where_every_evaluation_has_them():
+    accuracy = FRAME["name"] == "test/accuracy"
+    bn = FRAME["variant"].str.startswith("bn") & accuracy & (FRAME["step"] < synthetic.STEPS)
+    better = FRAME[bn].assign(name="test/accuracy_population", value=FRAME["value"] + 0.02)
+    frame = pd.concat([FRAME, better], ignore_index=True)
+    gain = effects.highest(frame) - effects.highest(FRAME)
+    assert gain["inception"].tolist() == [0.0] * 3
+    assert gain["bn_x5_sigmoid"].min() > 0.01
+    assert imagenet.statistics(frame) == "population statistics"
+    assert imagenet.statistics(FRAME) == "moving averages"  # measured at the last step only
+    lacking = frame.drop(
+        index=frame.index[(frame["name"] == "test/accuracy_population") & (frame["step"] == 100)]
+    )
+    assert effects.highest(lacking).equals(effects.highest(FRAME))
+    assert effects.exact(effects.exact(frame)).equals(effects.exact(frame))

@@ -8,11 +8,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, OptimConfig, RecordConfig, TrainConfig
+from bnrepro.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    InceptionConfig,
+    MLPConfig,
+    OptimConfig,
+    RecordConfig,
+    TrainConfig,
+)
 from bnrepro.data import Dataset, load
 from bnrepro.measure.evaluate import evaluate, with_population_statistics
 from bnrepro.measure.evaluators import Measurer, Measures
 from bnrepro.measure.metrics import declared
+from bnrepro.models import build
 from bnrepro.training.engines.cuda import Cuda
 from bnrepro.training.engines.eager import Eager
 from bnrepro.training.engines.xla import Xla
@@ -153,6 +163,35 @@ def test_population_statistics_are_taken_at_the_last_step_only_unless_inference_
         state.step = step
         names.append(set(measurer(state, losses)[0].values))
     assert names[0] - names[1] == {"test/loss_population", "test/accuracy_population"}
+
+
+def test_population_statistics_are_of_images_varied_as_in_training_and_of_plain_ones_too() -> None:
+    cfg = config()
+    cfg.data = DataConfig(
+        name="shapes", num_classes=2, size=32, batch_size=16, crop=4, flip=True, distort=0.4
+    )
+    cfg.model = InceptionConfig(multiplier=0.1, norm="bn")
+    cfg.eval = EvalConfig(probe=False, exact=True, population=2)
+    data = load(cfg.data)
+    data = replace(data, eval_images=data.eval_images[:50], eval_labels=data.eval_labels[:50])
+    state = State([Replica(cfg, seed) for seed in cfg.seeds], data)
+    engine = Eager(state, data)
+    name = "conv1.norm.running_mean"
+    with_variation, plain = (
+        with_population_statistics(engine, state, data, 16, plain).buffers[name] for plain in (False, True)
+    )
+    conv = build(cfg.model, data.shape, data.classes).reset(3).conv1.conv
+    index, _, keys = engine.batches(1, 0, 2)
+    means = torch.stack([conv(x).mean((0, 2, 3)) for x in data.batches(index, keys)]).mean(0)
+    torch.testing.assert_close(with_variation[1], means, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(plain[1], means, atol=1e-4)
+    measurer, names = Measurer(engine, state, data), []
+    for step in (STEPS, STEPS - 1):
+        state.step = step
+        names.append(set(measurer(state, torch.zeros(2, 1))[0].values))
+    assert "test/accuracy_population" in names[1]  # eval.exact
+    assert {name for name in names[0] - names[1] if "accuracy" in name} == {"test/accuracy_population_plain"}
+    assert all(declared(name) for name in names[0])
 
 
 def test_with_a_holdout_the_test_set_is_measured_at_the_last_step_too() -> None:

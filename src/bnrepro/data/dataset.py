@@ -34,6 +34,12 @@ def inputs(rows: Tensor, scale: float, offset: float) -> Tensor:
     return x if rows.ndim == 2 else (x + offset).permute(0, 3, 1, 2)
 
 
+def varied(rows: Tensor, key: Tensor, augment: DataConfig, scale: float, offset: float) -> Tensor:
+    """`inputs` of colour images, varied as step key = (seed, step) asks: as in training."""
+    x = augmented(rows, key, augment)
+    return (x * (255 * scale) + offset).permute(0, 3, 1, 2)
+
+
 @functools.lru_cache(maxsize=1024)
 def _subset(seed: int, examples: int, kept: int) -> Tensor:
     """(kept,) int64; fewer are a subset of more."""
@@ -102,5 +108,4 @@ class Dataset:
         """The network's input for the training images index (m,), varied as step key = (seed, step) asks."""
         if self.augment is None:
             return self.inputs(self.images[index])
-        x = augmented(self.images[index].to(key.device), key, self.augment)
-        return (x * (255 * self.scale) + self.offset).permute(0, 3, 1, 2)
+        return varied(self.images[index].to(key.device), key, self.augment, self.scale, self.offset)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from bnrepro.config import DataConfig
 from bnrepro.config.address import shared_model
 from bnrepro.data import Dataset, batch_indices
-from bnrepro.data.dataset import Images
+from bnrepro.data.dataset import Images, varied
 from bnrepro.measure.net import Net, net_of
 from bnrepro.norm import normalization_layers
 from bnrepro.rng import generator
@@ -42,16 +44,26 @@ class Score(Net):
 
 @dataclass
 class BatchStatistics(Net):
-    """(params, buffers, rows (m,), images) -> each BN layer's mean (C,), then variance (C,) with m/(m-1)."""
+    """(params, buffers, rows (m,), images) -> each BN layer's mean (C,), then variance (C,) with m/(m-1).
 
-    def __call__(self, params: Tensors, buffers: Tensors, rows: Tensor, images: Images) -> tuple[Tensor, ...]:
+    With `augment` (params, buffers, rows, key (2,), images): the images are varied as at that seed and step.
+    """
+
+    augment: DataConfig | None = None
+
+    def __call__(self, params: Tensors, buffers: Tensors, rows: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        images: Images = rest[-1]
         copies, module = {name: buffer.clone() for name, buffer in buffers.items()}, self.module()
         layers = normalization_layers(module)
         momenta = [layer.momentum for layer in layers]
         for layer in layers:
             layer.momentum = 1.0  # the running statistics become this batch's
         try:
-            functional_call(module, (params, copies), (self.inputs(images, rows),))
+            if self.augment is None:
+                x = self.inputs(images, rows)
+            else:
+                x = varied(images[rows].to(rows.device), rest[0], self.augment, self.scale, self.offset)
+            functional_call(module, (params, copies), (x,))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
@@ -99,18 +111,25 @@ def evaluate_by_batch(engine: Engine, state: State, data: Dataset, batch_size: i
     return _scored(engine, state, data, *given)
 
 
-def with_population_statistics(engine: Engine, state: State, data: Dataset, batch_size: int) -> State:
+def with_population_statistics(
+    engine: Engine, state: State, data: Dataset, batch_size: int, plain: bool = False
+) -> State:
     """Algorithm 2: the same nets, normalizing by the averages over each seed's first epoch of mini-batches.
 
     At most eval.population mini-batches of batch_size; each layer on inputs normalized by their own mini-batch, as in
-    training. Shares parameters with `state`; its buffers are new.
+    training, and images varied as in training, unless `plain`. Shares parameters with `state`; its buffers are new.
     """
-    function = BatchStatistics(**net_of(data, shared_model(engine.cfg.model), "batch"))
+    net = net_of(data, shared_model(engine.cfg.model), "batch")
+    function = BatchStatistics(**net, augment=None if plain else data.augment)
     seeds = [replica.seed for replica in state.replicas]
     rows = torch.stack([training_rows(data, batch_size, seed, engine.cfg.eval.population) for seed in seeds])
+    given = [rows]
+    if function.augment is not None:
+        steps = torch.arange(rows.shape[1])
+        given.append(torch.stack([torch.stack([torch.full_like(steps, seed), steps], 1) for seed in seeds]))
     names, sums = running(state.buffers), [torch.zeros(()) for _ in running(state.buffers)]
-    for some in rows.split(AT_ONCE, dim=1):
-        found = engine.apply(function, state, [some], ["images"])
+    for some in zip(*(part.split(AT_ONCE, dim=1) for part in given), strict=True):
+        found = engine.apply(function, state, list(some), ["images"])
         sums = [total + part.double().sum(1) for total, part in zip(sums, found, strict=True)]
     means = {name: (total / rows.shape[1]).float() for name, total in zip(names, sums, strict=True)}
     return state.sharing(buffers=state.buffers | {k: mean.to(data.device) for k, mean in means.items()})

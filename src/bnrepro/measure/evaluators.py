@@ -107,16 +107,20 @@ def _diagnose(measurer: Measurer, state: State, last: bool) -> list[Measures]:
 def _statistics(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     """With BN: population statistics at the last step, where eval.test asks for it on the test set, too.
 
-    eval.inference: population statistics always, and the test batches' own.
+    Of images that training varies also those of the plain ones. eval.exact: population statistics at every evaluation;
+    eval.inference: and the test batches' own.
     """
-    inference, test = measurer.cfg.eval.inference, measurer.cfg.eval.test and last
-    if measurer.cfg.model.norm not in BATCH_NORMS or not (last or inference):
+    asked, test = measurer.cfg.eval, measurer.cfg.eval.test and last
+    if measurer.cfg.model.norm not in BATCH_NORMS or not (last or asked.inference or asked.exact):
         return [Measures({}, {}) for _ in range(len(state))]
     given = (measurer.data, measurer.batch_size)
     population = with_population_statistics(measurer.engine, state, *given)
     found = _plain(evaluate(measurer.engine, population, measurer.data, "_population"))
-    more = [evaluate_by_batch(measurer.engine, state, *given)] if inference else []
+    more = [evaluate_by_batch(measurer.engine, state, *given)] if asked.inference else []
     more += [evaluate_test(measurer.engine, population, measurer.data, "_population")] if test else []
+    if last and measurer.data.augment is not None:
+        plain = with_population_statistics(measurer.engine, state, *given, plain=True)
+        more.append(evaluate(measurer.engine, plain, measurer.data, "_population_plain"))
     for values in more:
         for mine, other in zip(found, values, strict=True):
             mine.values.update(other)

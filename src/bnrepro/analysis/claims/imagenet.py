@@ -1,10 +1,11 @@
 """Claims of section 4.2 on Inception and its variants: C8 to C11, C13 (the ablation), C14 (the ensemble).
 
-Seeds are paired. A median of fewer than six seeds has no 95% interval, so that its case stays open.
-Accuracies while training use BN's moving averages.
+Seeds are paired. Accuracies while training use BN's population statistics, where every evaluation has them, else its
+moving averages.
 """
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,14 @@ from bnrepro.analysis.claims.rule import Case, Expected, Frames, Rule, need
 from bnrepro.analysis.effects import ensemble, imagenet
 from bnrepro.analysis.frame import MissingData
 from bnrepro.analysis.report import format_interval
+from bnrepro.analysis.statistics import Interval
 
 TIERS = {"fig2_imagenet": "CPU", "fig2_imagenet_gpu": "GPU"}
 NOTEBOOK = "notebooks/11_figure2_imagenet.ipynb"
 ABLATION = "notebooks/12_figure3_and_421.ipynb"
 TWICE = 1 / 2  # C8: "less than half"
 SEVENTH = 1 / 7  # C9: half of the published speed-up, 14 times
+LEVEL = 0.005  # C8 to C10: accuracy by which Inception may still rise in the last third of its steps
 HIGHER = 0.005  # C10: accuracy
 MARGIN = 0.01  # C13: accuracy; what the paper gains by shuffling, the smallest effect it reports
 STARTS, STAYS = 0.5, 0.1  # C11: shares of the way from chance to the net with ReLU
@@ -51,14 +54,22 @@ def _tiers(frames: Frames, nets: tuple[str, ...], cases_of: Callable[..., list[C
 
 
 def _faster(frame: pd.DataFrame, tier: str, net: str, bound: float) -> list[Case]:
-    needed = imagenet.steps(frame).loc[imagenet.BASELINE]
+    needed, rise = imagenet.steps(frame).loc[imagenet.BASELINE], imagenet.rise(frame)
     lower = imagenet.steps_ratio(frame, net, share=imagenet.LOWER)
     note = (
         f" (Inception: step {needed['steps'].median():,.0f} of {needed['budget'].median():,.0f}; to"
-        f" {imagenet.LOWER:.0%} of its best {format_interval('ratio', *lower[:3])})"
+        f" {imagenet.LOWER:.0%} of its best {format_interval('ratio', *lower[:3])}; in the last third of its steps"
+        f" Inception rises by {format_interval('points', rise)})"
     )
     measure = f"steps of {imagenet.NETS[net]} / Inception's, to Inception's best {tier}"
-    return [Case(measure, "ratio", imagenet.steps_ratio(frame, net), bound, False, note=note)]
+    return [
+        Case(measure, "ratio", _settled(frame, imagenet.steps_ratio(frame, net)), bound, False, note=note)
+    ]
+
+
+def _settled(frame: pd.DataFrame, ratio: Interval) -> Interval:
+    """Without bounds, so that the case stays open, while Inception still rises: its best is yet to come."""
+    return ratio if imagenet.rise(frame) < LEVEL else ratio._replace(low=np.nan, high=np.nan)
 
 
 def c7(frames: Frames) -> list[Case]:
@@ -84,10 +95,11 @@ def c7(frames: Frames) -> list[Case]:
 def c8(frames: Frames) -> list[Case]:
     """BN-Baseline needs less than 1/2 of Inception's steps to Inception's best accuracy.
 
-    Best: for each seed, that seed's own Inception's highest accuracy after step 0. Median of the paired
-    ratio; a net that never gets there is infinitely slow. A case for each size of the experiment (CPU, GPU).
-    The note has the ratio to 95% of the target, too: where a noisy curve has levelled off, the step of its
-    maximum is chance.
+    Best: for each seed, that seed's own Inception's highest accuracy after step 0. Geometric mean of the paired ratio
+    with a t interval of its logarithm; a net that never gets there is infinitely slow. A case for each size of the
+    experiment (CPU, GPU); open while Inception rises by 0.5 points or more in the last third of its steps, since its
+    best is yet to come. The note has the ratio to 95% of the target, too: where a noisy curve has levelled off, the
+    step of its maximum is chance.
     """
     return _tiers(
         frames, ("inception", "bn_baseline"), lambda frame, tier: _faster(frame, tier, "bn_baseline", TWICE)
@@ -105,7 +117,7 @@ def c9(frames: Frames) -> list[Case]:
 def c10(frames: Frames) -> list[Case]:
     """BN-x30 takes more steps than BN-x5 to Inception's best, and ends 0.5 points higher.
 
-    Steps: median of the paired ratio BN-x30 / BN-x5 above 1. Highest accuracy: mean paired difference. Nets
+    Steps: geometric mean of the paired ratio BN-x30 / BN-x5 above 1. Highest accuracy: mean paired difference. Nets
     that both never get to the target leave the ratio undefined, and the case open.
     """
 
@@ -116,7 +128,7 @@ def c10(frames: Frames) -> list[Case]:
         note = f" (final, population statistics: {format_interval('points', *end[:3])})"
         return [
             Case(f"highest accuracy of BN-x30 - BN-x5 {tier}", "points", top, HIGHER, note=note),
-            Case(f"steps of BN-x30 / BN-x5 to Inception's best {tier}", "ratio", ratio, 1.0),
+            Case(f"steps of BN-x30 / BN-x5 to Inception's best {tier}", "ratio", _settled(frame, ratio), 1.0),
         ]
 
     return _tiers(frames, ("inception", "bn_x5", "bn_x30"), cases_of)
@@ -145,24 +157,27 @@ def c11(frames: Frames) -> list[Case]:
 def c13(frames: Frames) -> list[Case]:
     """Less L2, no LRN and less distortion each cost less than 1 point of accuracy; shuffling gains some.
 
-    Each of the four added alone to BN-Baseline, and taken alone from BN-x5. Effect: final accuracy with the
-    change minus without it (population statistics), paired by seed, mean with a t interval: above -1 point, or
-    above 0 for shuffling.
+    Each of the four taken alone from BN-x5, and, where that was measured, added alone to BN-Baseline. Effect: final
+    accuracy with the change minus without it (population statistics), paired by seed, mean with a t interval: above
+    -1 point, or above 0 for shuffling.
     """
-    pairs = imagenet.ablation(need(frames, "ablation_imagenet"))
-    for change in (*HARMLESS, "shuffle"):
-        for direction, words in imagenet.DIRECTIONS.items():
-            if (direction, change) not in pairs:
-                raise MissingData(f"not measured: {imagenet.CHANGES[change]}, {words}")
+    pairs, changes = imagenet.ablation(need(frames, "ablation_imagenet")), (*HARMLESS, "shuffle")
+    ways = [
+        way
+        for way in imagenet.DIRECTIONS
+        if way == "less" or any((way, change) in pairs for change in changes)
+    ]
+    for change, way in product(changes, ways):
+        if (way, change) not in pairs:
+            raise MissingData(f"not measured: {imagenet.CHANGES[change]}, {imagenet.DIRECTIONS[way]}")
     return [
         Case(
-            f"{imagenet.CHANGES[change]}, {words}",
+            f"{imagenet.CHANGES[change]}, {imagenet.DIRECTIONS[way]}",
             "points",
-            statistics.compared(*pairs[direction, change]),
+            statistics.compared(*pairs[way, change]),
             0.0 if change == "shuffle" else -MARGIN,
         )
-        for change in (*HARMLESS, "shuffle")
-        for direction, words in imagenet.DIRECTIONS.items()
+        for change, way in product(changes, ways)
     ]
 
 
@@ -197,11 +212,11 @@ RULES = {
         ("c7_inception",),
         "notebooks/03_tolerance_maps.ipynb",
     ),
-    "C8": Rule(c8, (Expected("median", 0.43, 1.0, 0.15, 5, TWICE, above=False),), tuple(TIERS), NOTEBOOK),
-    "C9": Rule(c9, (Expected("median", 0.068, 1.0, 0.15, 5, SEVENTH, above=False),), tuple(TIERS), NOTEBOOK),
+    "C8": Rule(c8, (Expected("ratio", 0.43, 1.0, 0.15, 5, TWICE, above=False),), tuple(TIERS), NOTEBOOK),
+    "C9": Rule(c9, (Expected("ratio", 0.068, 1.0, 0.15, 5, SEVENTH, above=False),), tuple(TIERS), NOTEBOOK),
     "C10": Rule(
         c10,
-        (Expected("mean", 0.018, 0.0, 0.01, 5, HIGHER), Expected("median", 1.29, 1.0, 0.1, 5, 1.0)),
+        (Expected("mean", 0.018, 0.0, 0.01, 5, HIGHER), Expected("ratio", 1.29, 1.0, 0.1, 5, 1.0)),
         tuple(TIERS),
         NOTEBOOK,
     ),
@@ -214,8 +229,8 @@ RULES = {
     "C13": Rule(
         c13,
         (
-            Expected("mean", 0.0, -0.03, 0.01, 10, -MARGIN, cases=6),
-            Expected("mean", 0.01, 0.0, 0.01, 10, 0.0, cases=2),
+            Expected("mean", 0.0, -0.03, 0.01, 10, -MARGIN, cases=3),
+            Expected("mean", 0.01, 0.0, 0.01, 10, 0.0),
         ),
         ("ablation_imagenet",),
         ABLATION,

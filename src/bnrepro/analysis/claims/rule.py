@@ -61,12 +61,12 @@ class Verdict:
 class Expected(NamedTuple):
     """`cases` alike cases of a rule on simulated data: what they show if the paper is right, and with no effect.
 
-    kind: "mean" of normal values with standard deviation `spread` between seeds; "median" of ratios, whose
-    logarithm has that deviation; "share" of `n` nets. The spread is that of earlier runs, whose seeds are not
-    used again.
+    kind: "mean" of normal values with standard deviation `spread` between seeds; "median" of ratios, whose logarithm
+    has that deviation, or "ratio", their geometric mean; "share" of `n` nets. The spread is that of earlier runs, whose
+    seeds are not used again.
     """
 
-    kind: Literal["mean", "median", "share"]
+    kind: Literal["mean", "median", "ratio", "share"]
     right: float
     none: float
     spread: float
@@ -165,6 +165,9 @@ def simulated(group: Expected, truth: float, rng: np.random.Generator) -> tuple[
     noise = group.spread * rng.standard_normal((*size, group.n))
     if group.kind == "mean":
         return statistics.t_bounds(truth + noise)
+    if group.kind == "ratio":
+        low, high = statistics.t_bounds(np.log(truth) + noise)
+        return np.exp(low), np.exp(high)
     return statistics.order_bounds(truth * np.exp(noise))
 
 

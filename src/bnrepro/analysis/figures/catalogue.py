@@ -57,6 +57,7 @@ ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "inference_stats": inference.published,
     "placement": placement.published,
     "why_it_works": why.published,
+    "c7_inception": imagenet.published_multiples,
     "ablation_imagenet": ablation.published,
 }
 BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers

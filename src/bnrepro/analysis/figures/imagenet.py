@@ -37,9 +37,16 @@ def described(frame: pd.DataFrame) -> str:
     return ", ".join(word for word in words if word)
 
 
+def statistics(frame: pd.DataFrame) -> str:
+    """What BN normalizes by in the curves, for captions."""
+    name = tidy.accuracy_name(frame)
+    exact, moving = (tidy.curves(each, name) for each in (effects.exact(frame), frame))
+    return "moving averages" if exact.equals(moving) else "population statistics"
+
+
 def figure2(frame: pd.DataFrame) -> Figure:
     """(a) Inception and its variants with BN, marked where they reach its best; (b) the two that fail."""
-    curve = 100 * tidy.curves(frame, tidy.accuracy_name(frame))
+    curve = 100 * tidy.curves(effects.exact(frame), tidy.accuracy_name(frame))
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
     with mpl.rc_context(style.STYLE):
@@ -65,7 +72,7 @@ def figure2(frame: pd.DataFrame) -> Figure:
         )
         style.caption(
             fig,
-            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: moving averages.",
+            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: {statistics(frame)}.",
             "Grey line: Inception's best. Marks, on the mean curves: step at which it is reached, median of"
             f" seeds: {marks}.",
             *([beside] if failing else []),
@@ -125,6 +132,55 @@ def inputs(frame: pd.DataFrame) -> Figure:
             " deviation over training of one unit's median, over its mean p85 - p15.",
         )
         return fig
+
+
+def multiples(frame: pd.DataFrame) -> Figure:
+    """Against the multiple of the rate: the share of nets that fail, and what each net comes to."""
+    nets, table = effects.at_multiples(frame), effects.failures(frame)
+    variants = [v for v in effects.nets(frame) if v in set(nets["variant"])]
+    factors = sorted(nets["multiple"].unique())
+    with mpl.rc_context(style.STYLE):
+        fig = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
+        left, right = fig.subplots(1, 2)
+        for k, variant in enumerate(variants):
+            look = {"color": LOOKS[variant]["color"], "marker": LOOKS[variant]["marker"]}
+            rows = table[table["net"] == effects.NETS[variant]]
+            at = np.array([factors.index(float(m)) for m in rows["multiple"]]) + 0.16 * k - 0.08
+            low, high, value = (100 * rows[c].to_numpy() for c in ("low", "high", "value"))
+            left.vlines(at, low, high, color=look["color"], lw=1.6)
+            left.plot(at, value, ls="", ms=5, label=effects.NETS[variant], **look)
+            mine = nets[nets["variant"] == variant]
+            at = np.array([factors.index(m) for m in mine["multiple"]]) + 0.16 * k - 0.08
+            accuracy = 100 * mine["accuracy"].to_numpy()
+            lost = mine["lost"].to_numpy()
+            right.plot(at[~lost], accuracy[~lost], ls="", ms=4.5, mfc="none", **look)
+            right.plot(at[lost], accuracy[lost], "x", color=look["color"], ms=5)
+        for ax in (left, right):
+            ax.set_xticks(range(len(factors)), [f"{factor:g}×" for factor in factors])
+            ax.set_xlabel("of Inception's best rate")
+            if 5 in factors:
+                ax.axvline(factors.index(5), color=GREY, lw=0.8, ls=":", zorder=0)
+        left.axhline(50, color=GREY, lw=0.8, zorder=0)
+        left.set(ylabel="nets that fail, %", ylim=(-3, 103), title="(a) nets that fail")
+        right.axhline(100 * effects.chance(frame), color=GREY, lw=0.9, ls=(0, (1, 2)))
+        right.set(
+            ylabel=f"{style.split(frame)} accuracy, %", ylim=(0, None), title="(b) what each net comes to"
+        )
+        fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        rates = ", ".join(f"{rate:g}" for rate in sorted(nets["rate"].unique()))
+        style.caption(
+            fig,
+            f"{described(frame)}; rate {rates}. {int(table['n'].max())} paired seeds a cell; line: exact 95% interval."
+            " BN: population statistics.",
+            "A net fails if its loss is not finite (×), or if it comes less than half as far from chance (dotted) as"
+            " the same seed's best net. The paper's claim is about 5 times the rate, judged against one half.",
+        )
+        return fig
+
+
+def published_multiples(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield "c7_inception", multiples(frame)
+    yield "c7_inception", effects.failures(frame)
 
 
 def published(
