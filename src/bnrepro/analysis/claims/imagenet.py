@@ -75,9 +75,10 @@ def _settled(frame: pd.DataFrame, ratio: Interval) -> Interval:
 def c7(frames: Frames) -> list[Case]:
     """At exactly 5 times Inception's best rate most Inceptions without BN fail, and most with BN (BN-Baseline) do not.
 
-    Best rate: experiment=rates_imagenet (factor 2, held-out images, other seeds). Share of nets that fail, above one half without BN and below it with BN, each with its exact interval: with six nets a case is settled
-    only if they all agree. A net fails if its loss is not finite, or if it comes less than half as far from chance as
-    the same seed's best net at any multiple, although a lower multiple comes that far.
+    Best rate: experiment=rates_imagenet (factor 2, held-out images, other seeds). Share of nets that fail, above one
+    half without BN and below it with BN, each with its exact interval: with six nets a case is settled only if they all
+    agree. A net fails if its loss is not finite, or if it comes less than half as far from chance as the same seed's
+    best net at any multiple, although a lower multiple comes that far.
     """
     nets, cases = imagenet.at_multiples(need(frames, "c7_inception")), []
     for rate, runs in nets[nets["multiple"] == FACTOR].groupby("rate"):
