@@ -1,13 +1,16 @@
 """Figure 4: judge the finished nets of an experiment one by one and as an ensemble, image by image.
 
 Reads outputs/<experiment>/ and writes results/<experiment>.parquet (one row per network, image and number of
-crops) and .json. BN uses population statistics (Algorithm 2).
+crops) and .json. BN uses population statistics (Algorithm 2). The first seeds of all variants are one ensemble, the
+second ones another. With data.holdout the test set judges, and the images held out say which member is the best.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -16,7 +19,8 @@ from bnrepro.analysis import collect
 from bnrepro.config import ConfigError
 from bnrepro.config.compose import from_file, places
 from bnrepro.config.refusal import one_line
-from bnrepro.data import load
+from bnrepro.data import Dataset, load
+from bnrepro.data.dataset import Images
 from bnrepro.measure.ensemble import CROPS, judged, probabilities
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS
@@ -45,42 +49,78 @@ def ensemble(args: argparse.Namespace) -> int:
             f"{args.outputs / args.experiment} has {len(finished)} finished runs, an ensemble needs "
             f"two: scripts/train.py -m experiment={args.experiment}"
         )
-    members: dict[str, dict[str, torch.Tensor]] = {crops: {} for crops in CROPS}
+    members: dict[Place, dict[str, torch.Tensor]] = {}
     facts, cfg, data = [], None, None
     for run in finished:
         before, cfg = cfg, from_file(run.config)
         cfg.data.root = args.data or cfg.data.root
         if before and (before.data, before.steps) != (cfg.data, cfg.steps):
             raise ConfigError(f"{run}: other data or steps than the others of the ensemble")
-        if cfg.variant in members["single"] or len(cfg.seeds) > 1:
-            raise ConfigError(f"{run}: one run of one seed is wanted of each variant")
+        if before and len(before.seeds) != len(cfg.seeds):
+            raise ConfigError(
+                f"{run}: other numbers of seeds; the first seeds of all variants are an ensemble, the second"
+                " ones another"
+            )
+        if any(cfg.variant in nets for nets in members.values()):
+            raise ConfigError(f"{run}: one run is wanted of each variant")
         data = data or load(cfg.data, cfg.model)
-        model = with_population(run, cfg, data)
-        print(f"{cfg.variant}: {len(data.eval_labels)} images", flush=True)
-        for crops, count in CROPS.items():
-            members[crops][cfg.variant] = probabilities(model, data, count)
-            if not members[crops][cfg.variant].isfinite().all():
-                raise ConfigError(f"{run}: this net diverged, it has no probabilities; train another seed")
+        for number, seed in enumerate(cfg.seeds):
+            for place, p in answers(with_population(run, cfg, data, seed), data, number):
+                if not p.isfinite().all():
+                    raise ConfigError(
+                        f"{run}: seed {seed} diverged, it has no probabilities; train another seed"
+                    )
+                members.setdefault(place, {})[cfg.variant] = p
+            print(f"{cfg.variant}, seed {seed}: {len(tested(data)[1])} images", flush=True)
         identity = {"run": run.name, "experiment": cfg.experiment, "variant": cfg.variant}
         facts.append(identity | {"seeds": cfg.seeds, "provenance": run.status()["provenance"]})
     assert cfg is not None and data is not None
     parts = []
-    for crops in CROPS:
-        for name, what, right in judged(members[crops], data.eval_labels):
-            rows = {"variant": name, "name": f"{what}/{crops}", "value": right.double().numpy()}
+    for (number, prefix, crops), nets in members.items():
+        labels = data.eval_labels if prefix else tested(data)[1]
+        for name, what, right in judged(nets, labels):
+            rows = {
+                "variant": name,
+                "name": f"{prefix}{what}/{crops}",
+                "seed": number,
+                "value": right.double().numpy(),
+            }
             parts.append(pd.DataFrame(rows | {"image": range(len(right))}))
-    frame = pd.concat(parts, ignore_index=True)
-    frame = frame.assign(experiment=args.experiment, seed=0, step=cfg.steps)
+    frame = pd.concat(parts, ignore_index=True).assign(experiment=args.experiment, step=cfg.steps)
     extra = {"data.name": cfg.data.name, "data.num_classes": cfg.data.num_classes, "data.size": cfg.data.size}
     frame = frame.assign(**extra, **{"model.multiplier": cfg.resolved()["model"]["multiplier"]})
     columns = [*collect.KEYS, "image", *extra, "model.multiplier"]
     tidy = collect.Collected(frame.loc[:, columns], facts, [])
     saved = collect.save(tidy, args.results / args.experiment)
-    for crops, net in product(CROPS, [*members["single"], "ensemble"]):
+    for crops, net in product(CROPS, [*(run["variant"] for run in facts), "ensemble"]):
         rows = frame[(frame["variant"] == net) & (frame["name"] == f"correct/{crops}")]
         print(f"{crops:7s} {net:9s} top-1 error {1 - rows['value'].mean():.1%}")
     print(*saved, sep="\n")
     return 0
+
+
+class Place(NamedTuple):
+    """Where an answer belongs: the number of the ensemble, "val_" for images to choose by, the crops."""
+
+    number: int
+    prefix: str
+    crops: str
+
+
+def tested(data: Dataset) -> tuple[Images, torch.Tensor]:
+    """The test images and their labels, also where a validation split was held out."""
+    if data.test_labels is None:
+        return data.eval_images, data.eval_labels
+    return data.test_images, data.test_labels
+
+
+def answers(model: torch.nn.Module, data: Dataset, number: int) -> Iterator[tuple[Place, torch.Tensor]]:
+    """Class probabilities of the test images by each number of crops, and of held-out ones by one."""
+    images, _ = tested(data)
+    for crops, count in CROPS.items():
+        yield Place(number, "", crops), probabilities(model, data, images, count)
+    if images is not data.eval_images:
+        yield Place(number, "val_", "single"), probabilities(model, data, data.eval_images, 1)
 
 
 if __name__ == "__main__":

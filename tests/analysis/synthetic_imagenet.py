@@ -89,9 +89,9 @@ def ablation(seeds: int = 3, effects: dict[str, float] | None = None, noise: flo
     return tidy(rows, "ablation_imagenet", **SETTINGS)
 
 
-def ensemble(images: int = 500, gain: float = 0.05, classes: int = 10) -> pd.DataFrame:
+def ensemble(images: int = 500, gain: float = 0.05, classes: int = 10, number: int = 0) -> pd.DataFrame:
     """Six members that are right with probability 0.7; an ensemble right where the best is, `gain` more."""
-    random, parts = np.random.default_rng(0), []
+    random, parts = np.random.default_rng(number), []
     for name, right in {"single": 0.70, "10crop": 0.73}.items():
         for top, more in {"correct": 0.0, "correct5": 0.2}.items():
             hard = random.random(images)  # the same images are hard for all
@@ -102,8 +102,17 @@ def ensemble(images: int = 500, gain: float = 0.05, classes: int = 10) -> pd.Dat
             together = best.copy()
             together[wrong] = gain > 0
             for variant, correct in {**nets, "ensemble": together}.items():
-                part = {"variant": variant, "seed": 0, "step": STEPS, "name": f"{top}/{name}"}
+                part = {"variant": variant, "seed": number, "step": STEPS, "name": f"{top}/{name}"}
                 parts.append(pd.DataFrame({**part, "value": correct.astype(float), "image": range(images)}))
     frame = pd.concat(parts, ignore_index=True)
     frame.insert(0, "experiment", "fig4_ensemble")
     return frame.assign(**(SETTINGS | {"data.num_classes": classes}))
+
+
+def ensembles(gains: tuple[float, ...], held_out: bool = True) -> pd.DataFrame:
+    """Several ensembles of their own networks; held out, member 2 of each is the best."""
+    parts = [ensemble(gain=gain, number=number) for number, gain in enumerate(gains)]
+    if held_out:
+        single = [part[part["name"] == "correct/single"] for part in parts]
+        parts += [each.assign(name="val_correct/single", value=each["variant"] == "ens2") for each in single]
+    return pd.concat(parts, ignore_index=True).astype({"value": float})

@@ -149,7 +149,7 @@ def test_the_ensemble_is_compared_image_by_image_with_the_mean_and_the_best_memb
     frame = synthetic.ensemble(gain=0.05)
     table = ensembles.errors(frame, "correct/single")
     assert ensembles.members(table) == [f"ens{i}" for i in range(1, 7)]
-    found = ensembles.against(table)
+    found = ensembles.against(frame, "correct/single")
     assert found["ensemble - best member"].value == pytest.approx(-0.05)
     assert found["ensemble - mean member"].value < -0.05
     assert found["ensemble - best member"].n == 500
@@ -165,7 +165,8 @@ def test_figure_4_has_a_row_per_metric_and_the_published_errors_in_its_table():
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()][-1] == "ensemble"
     assert [t.get_text() for t in figure.axes[1].get_yticklabels()] == ["mean member", "best member"]
     said = table.set_index(["quantity", "net"])["paper"]
-    assert said["top-1 error, 10 crops", "ensemble"] == "20.10% (144 crops)"
+    assert said["top-1 error, single crop", "mean member"] == "25.20%"
+    assert said["top-1 error, 10 crops", "ensemble"] == "–"  # the paper has one crop, and 144
     assert said["top-5 error, single crop", "mean member"] == "7.82%"
     few = synthetic.ensemble().query("name == 'correct/single'")
     assert len(next(ensemble.published(few))[1].axes) == 2
@@ -186,3 +187,19 @@ def test_curves_are_with_population_statistics_where_every_evaluation_has_them()
     )
     assert effects.highest(lacking).equals(effects.highest(FRAME))
     assert effects.exact(effects.exact(frame)).equals(effects.exact(frame))
+
+
+def test_of_several_ensembles_the_interval_covers_their_networks_and_the_best_is_chosen_on_held_out_images():
+    name = "correct/single"
+    frame = synthetic.ensembles((0.05, 0.05, 0.05))
+    assert set(ensembles.best_members(frame, name).values()) == {"ens2"}
+    alike = ensembles.against(frame, name)["ensemble - mean member"]
+    unlike = ensembles.against(synthetic.ensembles((0.02, 0.05, 0.2)), name)["ensemble - mean member"]
+    assert (alike.n, unlike.n) == (3, 3)
+    assert unlike.high - unlike.low > 3 * (alike.high - alike.low)
+    one = synthetic.ensembles((0.05,), held_out=False)
+    assert ensembles.against(one, name)["ensemble - best member"].n == 500
+    (_, figure), (_, table) = ensemble.published(frame, PAPER)
+    assert "held out for this choice" in figure._supxlabel.get_text()
+    assert set(table["n"]) == {500}
+    assert "best member (ens2, ens2, ens2)" in " ".join(table["net"])

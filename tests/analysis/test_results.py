@@ -282,3 +282,15 @@ def test_the_analysis_half_imports_neither_torch_nor_wandb_nor_hydra():
     env = {**os.environ, "PYTHONPATH": str(synthetic.ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout == "\n"
+
+
+def test_an_interval_over_rows_and_columns_covers_the_mean_of_both_populations():
+    random, hit, n = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        rows, columns = random.normal(0, 1, (3, 1)), random.normal(0, 2, (1, 40))
+        _, low, high, n = statistics.crossed(rows + columns + random.normal(0, 1, (3, 40)))
+        hit += low <= 0 <= high
+    assert n == 3
+    assert hit / 400 >= 0.93
+    assert statistics.crossed([[0.0, 1.0, 2.0]]) == statistics.estimate([0.0, 1.0, 2.0])
+    assert np.isnan(statistics.crossed(np.ones((3, 40))).low)

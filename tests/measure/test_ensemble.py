@@ -27,6 +27,15 @@ def test_ten_crops_are_five_places_and_their_mirror_images() -> None:
     assert all(torch.equal(ten[i + 5], ten[i].flip(3)) for i in range(5))
 
 
+def test_144_crops_of_a_square_image_are_48_views_of_the_size_the_net_knows() -> None:
+    x = torch.rand(2, 3, 16, 16)
+    views_of = views(x, 144)
+    assert len(views_of) == 48 and all(view.shape == x.shape for view in views_of)
+    assert sum(torch.equal(view, x) for view in views_of) == 4  # the whole square, at each of four sizes
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    assert all(torch.allclose(view, flat) for view in views(flat, 144))
+
+
 def test_an_ensemble_is_judged_by_the_mean_of_its_members_probabilities() -> None:
     members = {
         "a": torch.tensor([[0.6, 0.4], [0.9, 0.1]], dtype=torch.float64),
@@ -48,9 +57,9 @@ def test_finished_nets_become_a_table_of_images(tmp_path: Path) -> None:
         cfg = Config(
             experiment="few",
             variant=variant,
-            seeds=[seed],
+            seeds=[seed, seed + 10],
             output=str(tmp_path / "outputs"),
-            data=DataConfig(name="shapes", num_classes=2, size=32, batch_size=40),
+            data=DataConfig(name="shapes", num_classes=2, size=32, batch_size=40, holdout=60),
             model=InceptionConfig(norm="bn", activation="relu", multiplier=0.0625),
             optim=OptimConfig(lr=0.01),
             train=TrainConfig(steps=1, device="cpu"),
@@ -62,13 +71,18 @@ def test_finished_nets_become_a_table_of_images(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     frame = tidy.load(tmp_path / "few.parquet")
     assert set(frame["variant"]) == {"ens1", "ens2", "ensemble"}
-    assert set(frame["name"]) == {f"{a}/{b}" for a in ("correct", "correct5") for b in ("single", "10crop")}
-    assert len(frame) == 3 * 4 * 100 and set(frame["value"]) == {0.0, 1.0}
+    crops = ("single", "10crop", "144crop")
+    names = {f"{what}/{by}" for what in ("correct", "correct5") for by in crops}
+    held_out = {"val_correct/single", "val_correct5/single"}
+    assert set(frame["name"]) == names | held_out
+    assert frame.groupby(["seed", "variant"]).size().unique().tolist() == [6 * 100 + 2 * 60]
+    assert set(frame["value"]) == {0.0, 1.0}
     notes = json.loads((tmp_path / "few.json").read_text())
     assert [note["variant"] for note in notes] == ["ens1", "ens2"]
     table = run_table(tmp_path, "ens1").read_text().splitlines()
-    final = [line for line in table if ",1,test/accuracy_population," in line]
-    single = frame.query("variant == 'ens1' and name == 'correct/single'")["value"].to_numpy(float).mean()
+    final = [line for line in table if line.startswith("0,1,val/accuracy_population,")]
+    held = frame.query("variant == 'ens1' and name == 'val_correct/single' and seed == 0")
+    single = held["value"].to_numpy(float).mean()
     assert single == pytest.approx(float(final[0].rsplit(",", 1)[1]), abs=0.005)
 
 

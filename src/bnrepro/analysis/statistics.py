@@ -64,6 +64,21 @@ def order_bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ordered[..., k], ordered[..., n - 1 - k]
 
 
+def crossed(values: Any) -> Interval:
+    """The mean of values (R, C), where the rows and the columns are samples: such as ensembles, and images.
+
+    Half width: sqrt(t_R^2 s_R^2 / R + t_C^2 s_C^2 / C), of the variances of row and of column means, each with its own
+    quantile of t. What both share, the interaction, counts twice, which errs towards a wider interval. n is the number
+    of rows; of one row the interval is over its columns, and so is n.
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) == 1:
+        return estimate(x[0])
+    bounds = [t_bounds(x.mean(axis=1 - axis)) for axis in (0, 1)]
+    half = float(np.sqrt(sum(((high - low) / 2) ** 2 for low, high in bounds)))
+    return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
+
+
 def share(count: int, n: int) -> Interval:
     """count of n with its exact (Clopper-Pearson) 95% interval: 5 of 5 is 1.00 [0.48, 1.00]."""
     found = stats.binomtest(int(count), n).proportion_ci(method="exact")

@@ -73,7 +73,12 @@ METRICS = (
         "the same of every single unit, densely at first, then at every tenth evaluation",
         "eval.units",
     ),
-    Metric(r"correct5?/(single|10crop)", "0 or 1", "whether one image is right (top-1, top-5)", "ensembles"),
+    Metric(
+        r"(val_)?correct5?/(single|10crop|144crop)",
+        "0 or 1",
+        "whether one image is right (top-1, top-5); val_: one that was held out, to choose by",
+        "ensembles",
+    ),
     Metric(
         r"ics(_next)?/(hidden\d+|classifier)/(l2|cosine)",
         "gradient, cosine",

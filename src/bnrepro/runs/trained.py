@@ -45,10 +45,10 @@ def load(run_folder: str | Path, seed: int | None = None) -> nn.Module:
     return _net(model, shape, len(params["classifier.weight"]), params, buffers)
 
 
-def with_population(folder: RunFolder, cfg: Config, data: Dataset) -> nn.Module:
-    """The net of a run's first seed where it stands, in evaluation mode, with population statistics of its data."""
-    state = State([Replica(cfg, cfg.seeds[0])], data)
-    state.restore(0, read_checkpoint(folder)["seeds"][cfg.seeds[0]])
+def with_population(folder: RunFolder, cfg: Config, data: Dataset, seed: int) -> nn.Module:
+    """The net of a run's seed where it stands, in evaluation mode, with population statistics of its data."""
+    state = State([Replica(cfg, seed)], data)
+    state.restore(0, read_checkpoint(folder)["seeds"][seed])
     share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
     with closing(Eager(state, data)) as engine:
         state = with_population_statistics(engine, state, data, share)

@@ -184,20 +184,21 @@ def c13(frames: Frames) -> list[Case]:
 def c14(frames: Frames) -> list[Case]:
     """The ensemble's error is more than 0.2 points lower than its best member's.
 
-    Single crop and 10 crops, top-1; with 50 classes or more also top-5 (of ten classes, five guesses are
-    half). Best member: lowest error on the same images, which favours it. The interval is over images: six
-    networks were trained once, and how another six would do is not measured.
+    Single crop, 10 and 144 crops, top-1; with 50 classes or more also top-5 (of ten classes, five guesses are half).
+    Best member: lowest error on images that were held out for this choice; where there are none, on the same images,
+    which favours it. The interval covers the images and, of ensembles that were trained independently, their choice.
     """
     frame, cases = need(frames, "fig4_ensemble"), []
     for name in ensemble.quantities(frame):
         if name.startswith("correct5/") and imagenet.chance(frame) > 1 / MANY:
             continue
-        table = ensemble.errors(frame, name)
-        found = ensemble.against(table)
+        found = ensemble.against(frame, name)
         gain, mean = found["ensemble - best member"], found["ensemble - mean member"]
-        note = f" ({ensemble.best_member(table)}; - mean member: {format_interval('points', *mean[:3])})"
+        best = ", ".join(ensemble.best_members(frame, name).values())
+        note = f" ({best}; - mean member: {format_interval('points', *mean[:3])})"
         measure = f"{ensemble.QUANTITIES[name][0]}, ensemble - best member"
-        cases.append(Case(measure, "points", gain, -BETTER, False, "images", note))
+        words = "images" if frame["seed"].nunique() == 1 else "ensembles"
+        cases.append(Case(measure, "points", gain, -BETTER, False, words, note))
     return cases
 
 
@@ -237,7 +238,7 @@ RULES = {
     ),
     "C14": Rule(
         c14,
-        (Expected("mean", -0.05, 0.0, 0.4, 500, -BETTER, above=False, cases=2),),
+        (Expected("mean", -0.03, 0.0, 0.4, 2500, -BETTER, above=False, cases=6),),  # over images
         ("fig4_ensemble",),
         "notebooks/13_ensemble.ipynb",
     ),

@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import ensemble as effects
 from bnrepro.analysis.figures.imagenet import described
-from bnrepro.analysis.figures.style import BLUE, GREY, STYLE, VERMILION, caption, dots
+from bnrepro.analysis.figures.style import BLUE, GREEN, GREY, STYLE, VERMILION, caption, dots
 
 CROPS = {  # the end of the row's name: label and look
     "single": ("single crop", {"color": BLUE, "marker": "o"}),
     "10crop": ("10 crops", {"color": VERMILION, "marker": "s"}),
+    "144crop": ("144 crops", {"color": GREEN, "marker": "D"}),
 }
 METRICS = {"correct": "top-1", "correct5": "top-5"}
 
@@ -24,22 +25,25 @@ def ensemble(frame: pd.DataFrame) -> Figure:
     """A row per metric. Left: the error of each network and of the ensemble; right: their differences."""
     found = effects.quantities(frame)
     metrics = [metric for metric in METRICS if any(name.startswith(f"{metric}/") for name in found)]
+    crops = [crop for crop in CROPS if any(name.endswith(f"/{crop}") for name in found)]
+    images = frame.loc[frame["name"] == found[0], "image"].nunique()
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=(10, 2.5 * len(metrics) + 0.9), layout="constrained")
         axes = fig.subplots(len(metrics), 2, squeeze=False, width_ratios=[1.3, 1])
         for metric, (left, right) in zip(metrics, axes, strict=True):
-            for crop, (_, look) in CROPS.items():
+            for k, crop in enumerate(crops):
                 if f"{metric}/{crop}" not in found:
                     continue
+                look = CROPS[crop][1]
                 table = effects.errors(frame, f"{metric}/{crop}")
                 nets = [*effects.members(table), effects.ENSEMBLE]
-                offset = -0.14 if crop == "single" else 0.14
+                offset = 0.26 * (k - (len(crops) - 1) / 2)
                 errors = pd.DataFrame([statistics.estimate(table[net]) for net in nets])
                 dots(left, np.arange(len(nets)) + offset, errors, **look)
                 left.set_yticks(range(len(nets)), [_words(net) for net in nets])
                 left.set_ylim(len(nets) - 0.4, -0.6)
                 left.axhspan(len(nets) - 1.5, len(nets) - 0.4, color="#f0f0f0", zorder=0)
-                compared = effects.against(table)
+                compared = effects.against(frame, f"{metric}/{crop}")
                 dots(right, np.arange(len(compared)) + offset / 2, pd.DataFrame(compared.values()), **look)
                 right.set_yticks(
                     range(len(compared)), [words.removeprefix("ensemble - ") for words in compared]
@@ -50,18 +54,21 @@ def ensemble(frame: pd.DataFrame) -> Figure:
             right.set_title(f"{METRICS[metric]} error of the ensemble, against", loc="left")
         axes[-1, 0].set_xlabel("%")
         axes[-1, 1].set_xlabel("points (left of 0: the ensemble is better)")
-        handles = [
-            Line2D([], [], **look, lw=1.8, ms=5, label=label)
-            for crop, (label, look) in CROPS.items()
-            if any(name.endswith(crop) for name in found)
-        ]
-        fig.legend(handles=handles, loc="outside upper center", ncols=2)
+        handles = [Line2D([], [], **CROPS[crop][1], lw=1.8, ms=5, label=CROPS[crop][0]) for crop in crops]
+        fig.legend(handles=handles, loc="outside upper center", ncols=3)
+        several = frame["seed"].nunique() > 1
+        best = (
+            "Best: the member with the lowest error on images held out for this choice."
+            if effects.chosen_elsewhere(frame)
+            else "Best: the member with the lowest error on these same images, which favours it."
+        )
         caption(
             fig,
-            f"{described(frame)}. {frame['image'].nunique():,} images; line: 95% interval over"
+            f"{described(frame)}. {images:,} images; line: 95% interval over"
             " images, on the right of paired differences.",
-            "Best: the member with the lowest error on these same images, which favours it. The intervals are"
-            " for these networks and do not cover how another six would do.",
+            f"{best} On the right the intervals cover the choice of networks: {frame['seed'].nunique()} ensembles."
+            if several
+            else f"{best} The intervals are for these networks and do not cover how another six would do.",
         )
         return fig
 
