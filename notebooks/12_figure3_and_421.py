@@ -39,8 +39,8 @@ tables = {name: imagenet.figure3_table(frame, paper) for name, frame in frames.i
 # %% [markdown]
 # ## Figure 3, ours
 #
-# Medians over seeds of steps and of their paired ratios (without an interval: three seeds have none), means of
-# accuracies with 95% t intervals. "95% of it": a lower target, which does not hang on the luck of a maximum.
+# Medians over seeds of steps (without an interval below six), geometric means of their paired ratios, means of
+# accuracies, both with 95% t intervals. "95% of it": a lower target, which does not hang on the luck of a maximum.
 # Highest accuracy is taken over training, as in the paper; the final one is given with BN's moving averages
 # and with population statistics (Algorithm 2).
 

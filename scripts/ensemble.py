@@ -58,8 +58,8 @@ def ensemble(args: argparse.Namespace) -> int:
             raise ConfigError(f"{run}: other data or steps than the others of the ensemble")
         if before and len(before.seeds) != len(cfg.seeds):
             raise ConfigError(
-                f"{run}: other numbers of seeds; the first seeds of all variants are an ensemble, the second"
-                " ones another"
+                f"{run}: {len(cfg.seeds)} seeds, another variant has {len(before.seeds)}; the first seeds of all"
+                " variants are an ensemble: train those that lack with seeds=..."
             )
         if any(cfg.variant in nets for nets in members.values()):
             raise ConfigError(f"{run}: one run is wanted of each variant")

@@ -312,7 +312,7 @@ def test_a_changed_rule_gets_a_new_date_and_an_unchanged_one_keeps_its_own(tmp_p
     assert again["C2"] == "2021"
 
 
-@pytest.mark.parametrize("kind", ["mean", "median", "share"])
+@pytest.mark.parametrize("kind", ["mean", "median", "ratio", "share"])
 def test_intervals_cover_what_they_claim_and_power_grows_with_n(kind):
     def rates(n):
         right, none = (0.9, 0.5) if kind == "share" else (2.0, 1.0)

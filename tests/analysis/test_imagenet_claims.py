@@ -11,9 +11,10 @@ from bnrepro.analysis.claims import RULES
 from bnrepro.analysis.claims import imagenet as judges
 from bnrepro.analysis.claims.rule import Verdict
 from bnrepro.analysis.effects import imagenet as effects
+from bnrepro.analysis.figures import imagenet as figures
 from bnrepro.analysis.frame import MissingData
 
-SEEDS = 6  # the fewest of which a median has a 95% interval
+SEEDS = 6  # the fewest of which equal values, and a median, have a 95% interval
 AS_PUBLISHED = synthetic.figure2(SEEDS)
 
 
@@ -49,6 +50,30 @@ def test_the_speed_up_is_graded_at_its_bounds(judge, net: str, steps: float, exp
 def test_a_net_that_never_arrives_is_infinitely_slow(judge):
     verdict = judge(on(bn_baseline=(0.0015, np.inf, 0.5), bn_x5=(0.0075, np.inf, 0.5)))
     assert (verdict.verdict, verdict.effect) == ("not reproduced", np.inf)
+
+
+def test_nets_that_are_lost_are_infinitely_slow_however_few_evaluations_they_had():
+    bn = (AS_PUBLISHED["variant"] == "bn_baseline") & (AS_PUBLISHED["name"] == "test/accuracy")
+    for step in (0, 100):
+        lost = AS_PUBLISHED.assign(value=AS_PUBLISHED["value"].mask(bn & (AS_PUBLISHED["step"] > step)))
+        verdict = RULES["C8"].judge({"fig2_imagenet": lost})
+        assert (verdict.verdict, verdict.effect, verdict.low) == ("not reproduced", np.inf, np.inf)
+
+
+def test_one_net_of_six_that_never_arrives_leaves_the_median_and_its_exact_interval():
+    bn = (AS_PUBLISHED["variant"] == "bn_baseline") & (AS_PUBLISHED["name"] == "test/accuracy")
+    lost = AS_PUBLISHED.assign(value=AS_PUBLISHED["value"].mask(bn & (AS_PUBLISHED["seed"] == 2)))
+    ratio = effects.steps_ratio(lost, "bn_baseline")
+    assert ratio.value == 1700 / 4000
+    assert (ratio.low, ratio.high) == (1700 / 4000, np.inf)
+    swapped = effects.steps_ratio(lost, "inception", "bn_baseline")
+    assert (swapped.low, swapped.high) == (0.0, 4000 / 1700)
+
+
+def test_what_other_nets_were_evaluated_at_says_nothing_about_inceptions_plateau():
+    late = AS_PUBLISHED.query("variant == 'bn_x5' and step == 4000").assign(step=4400)
+    rising = synthetic.figure2(SEEDS, level=False)
+    assert effects.rise(pd.concat([rising, late], ignore_index=True)) == effects.rise(rising)
 
 
 def test_while_inception_still_rises_its_best_is_no_target_and_the_cases_stay_open():
@@ -142,6 +167,18 @@ def test_top_5_counts_only_where_five_guesses_are_few():
     assert "top-5" in RULES["C14"].judge({"fig4_ensemble": synthetic.ensemble(classes=200)}).note
 
 
+def mnist_multiples() -> pd.DataFrame:
+    """Of one nonlinearity each: at 5 times the rate nets without BN guess."""
+    rows = []
+    for activation, arm, multiple, seed in product(
+        ("sigmoid", "relu"), ("baseline", "bn"), (1.0, 5.0), range(20)
+    ):
+        where = {"model.activation": activation, "variant": arm, "optim.lr": 0.1, "optim.lr_scale": multiple}
+        value = 0.1 if arm == "baseline" and multiple == 5 else 0.95
+        rows.append({**where, "seed": seed, "step": 9, "name": "val/accuracy", "value": value})
+    return synthetic_study.tidy(rows, "rate_multiples").assign(**{"model.init_std": 0.1})
+
+
 def multiples(failing: dict[str, tuple[float, ...]], seeds: int = 6, accuracy: float = 0.12) -> pd.DataFrame:
     """Nets at multiples of a rate; those that `failing` names of each variant are lost, or guess."""
     rows = []
@@ -191,5 +228,27 @@ def test_a_claim_of_two_experiments_is_judged_on_those_that_were_run():
     frame = multiples({"inception": (5.0, 10.0), "bn_baseline": ()})
     alone = claims.whole("C7").judge({"c7_inception": frame})
     assert (alone.verdict, alone.cases) == ("reproduced", "2 hold")
+    half = {"rate_multiples": mnist_multiples(), "c7_inception": frame.query("variant == 'inception'")}
+    verdict = claims.whole("C7").judge(half)
+    assert verdict.effect == RULES["C7"].judge(half).effect
+    assert "not judged: no runs of bn_baseline at 5 times" in verdict.note
     with pytest.raises(MissingData, match="rate_multiples"):
         claims.whole("C7").judge({})
+
+
+def test_bn_nets_at_multiples_are_judged_by_population_statistics():
+    frame = multiples({"inception": (), "bn_baseline": ()})
+    moving = frame.assign(value=frame["value"].mask(frame["variant"] == "bn_baseline", 0.02))  # they lag
+    exact = frame[frame["variant"] == "bn_baseline"].assign(name="val/accuracy_population")
+    both = pd.concat([moving, exact], ignore_index=True)
+    accuracy = effects.at_multiples(both).groupby("variant")["accuracy"].mean()
+    assert accuracy.round(6).to_dict() == {"bn_baseline": 0.12, "inception": 0.12}
+
+
+def test_the_figure_of_multiples_has_a_cross_for_every_loss_that_was_not_finite():
+    frame = multiples({"inception": (5.0, 10.0), "bn_baseline": (10.0,)})
+    (_, figure), (_, table) = figures.published_multiples(frame)
+    crosses = [line for line in figure.axes[1].lines if line.get_marker() == "x"]
+    assert sum(len(line.get_xdata()) for line in crosses) == 9
+    row = table.set_index(["net", "multiple"]).loc[("Inception", "5")]
+    assert (row["loss not finite"], row["value"], row["n"]) == (3, 1.0, 6)

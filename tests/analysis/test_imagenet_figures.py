@@ -180,13 +180,13 @@ def test_curves_are_with_population_statistics_where_every_evaluation_has_them()
     gain = effects.highest(frame) - effects.highest(FRAME)
     assert gain["inception"].tolist() == [0.0] * 3
     assert gain["bn_x5_sigmoid"].min() > 0.01
-    assert imagenet.statistics(frame) == "population statistics"
-    assert imagenet.statistics(FRAME) == "moving averages"  # measured at the last step only
+    assert imagenet.normalized_by(frame) == "population statistics"
+    assert imagenet.normalized_by(FRAME) == "moving averages"  # measured at the last step only
     lacking = frame.drop(
         index=frame.index[(frame["name"] == "test/accuracy_population") & (frame["step"] == 100)]
     )
     assert effects.highest(lacking).equals(effects.highest(FRAME))
-    assert effects.exact(effects.exact(frame)).equals(effects.exact(frame))
+    assert effects.by_population(effects.by_population(frame)).equals(effects.by_population(frame))
 
 
 def test_of_several_ensembles_the_interval_covers_their_networks_and_the_best_is_chosen_on_held_out_images():

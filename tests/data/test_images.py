@@ -12,7 +12,7 @@ import torch
 from pictures import WNIDS, data_config, loaded, picture, tiny_files, two_classes, write_folder, write_zip
 from PIL import Image
 
-from bnrepro.config import Config, EvalConfig, InceptionConfig
+from bnrepro.config import Config, DataConfig, EvalConfig, InceptionConfig
 from bnrepro.data import listing, load
 from bnrepro.data.dataset import DataError
 from bnrepro.data.load import _class_by_class
@@ -279,3 +279,10 @@ def test_a_holdout_of_images_has_as_many_of_each_class():
     assert sorted(mixed.tolist()) == list(range(10))
     assert mixed[:3].tolist() == [9, 3, 0]  # the first of each class, in their order
     assert labels[mixed[:9]].bincount().tolist() == [3, 3, 3]
+
+
+def test_a_holdout_of_loaded_images_is_balanced_and_disjoint_from_training():
+    data = load(DataConfig(name="shapes", num_classes=4, size=32, holdout=40))
+    assert data.eval_labels.bincount().tolist() == [10] * 4
+    kept = data.labels.bincount()
+    assert kept.min() == kept.max()

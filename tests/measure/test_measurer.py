@@ -171,7 +171,7 @@ def test_population_statistics_are_of_images_varied_as_in_training_and_of_plain_
         name="shapes", num_classes=2, size=32, batch_size=16, crop=4, flip=True, distort=0.4
     )
     cfg.model = InceptionConfig(multiplier=0.1, norm="bn")
-    cfg.eval = EvalConfig(probe=False, exact=True, population=2)
+    cfg.eval = EvalConfig(probe=False, population_curve=True, population=2)
     data = load(cfg.data)
     data = replace(data, eval_images=data.eval_images[:50], eval_labels=data.eval_labels[:50])
     state = State([Replica(cfg, seed) for seed in cfg.seeds], data)
@@ -189,7 +189,7 @@ def test_population_statistics_are_of_images_varied_as_in_training_and_of_plain_
     for step in (STEPS, STEPS - 1):
         state.step = step
         names.append(set(measurer(state, torch.zeros(2, 1))[0].values))
-    assert "test/accuracy_population" in names[1]  # eval.exact
+    assert "test/accuracy_population" in names[1]  # eval.population_curve
     assert {name for name in names[0] - names[1] if "accuracy" in name} == {"test/accuracy_population_plain"}
     assert all(declared(name) for name in names[0])
 

@@ -107,11 +107,11 @@ def _diagnose(measurer: Measurer, state: State, last: bool) -> list[Measures]:
 def _statistics(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     """With BN: population statistics at the last step, where eval.test asks for it on the test set, too.
 
-    Of images that training varies also those of the plain ones. eval.exact: population statistics at every evaluation;
-    eval.inference: and the test batches' own.
+    Of images that training varies also those of the plain ones. eval.population_curve: population statistics at every
+    evaluation; eval.inference: and the test batches' own.
     """
     asked, test = measurer.cfg.eval, measurer.cfg.eval.test and last
-    if measurer.cfg.model.norm not in BATCH_NORMS or not (last or asked.inference or asked.exact):
+    if measurer.cfg.model.norm not in BATCH_NORMS or not (last or asked.inference or asked.population_curve):
         return [Measures({}, {}) for _ in range(len(state))]
     given = (measurer.data, measurer.batch_size)
     population = with_population_statistics(measurer.engine, state, *given)
@@ -121,6 +121,7 @@ def _statistics(measurer: Measurer, state: State, last: bool) -> list[Measures]:
     if last and measurer.data.augment is not None:
         plain = with_population_statistics(measurer.engine, state, *given, plain=True)
         more.append(evaluate(measurer.engine, plain, measurer.data, "_population_plain"))
+        more += [evaluate_test(measurer.engine, plain, measurer.data, "_population_plain")] if test else []
     for values in more:
         for mine, other in zip(found, values, strict=True):
             mine.values.update(other)

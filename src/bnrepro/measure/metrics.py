@@ -33,7 +33,7 @@ METRICS = (
         r"(test|val)/(loss|accuracy|top5)_population",
         "as above",
         "BN by population statistics (Algorithm 2), images varied as in training",
-        "at the last step; eval.exact, eval.inference: always",
+        "at the last step; eval.population_curve, eval.inference: always",
     ),
     Metric(
         r"(test|val)/(loss|accuracy|top5)_population_plain",

@@ -100,8 +100,17 @@ def whole(claim: str) -> Rule:
         return rules[0]
 
     def cases(frames: dict[str, pd.DataFrame]) -> list[Case]:
-        ran = [rule for rule in rules if set(rule.experiments) & set(frames)]
-        return [case for rule in ran or rules for case in rule.cases(frames)]
+        found, missing = [], []
+        for rule in rules:
+            try:
+                found += rule.cases(frames)
+            except MissingData as reason:
+                missing.append(str(reason))
+        if not found:
+            raise MissingData("; ".join(missing))
+        if missing:
+            found[-1] = found[-1]._replace(note=f"{found[-1].note} (not judged: {'; '.join(missing)})")
+        return found
 
     experiments = tuple(name for rule in rules for name in rule.experiments)
     return Rule(cases, (), experiments, rules[0].notebook)

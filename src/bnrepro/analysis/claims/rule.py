@@ -62,11 +62,12 @@ class Expected(NamedTuple):
     """`cases` alike cases of a rule on simulated data: what they show if the paper is right, and with no effect.
 
     kind: "mean" of normal values with standard deviation `spread` between seeds; "median" of ratios, whose logarithm
-    has that deviation, or "ratio", their geometric mean; "share" of `n` nets. The spread is that of earlier runs, whose
-    seeds are not used again.
+    has that deviation, or "ratio", their geometric mean; "share" of `n` nets; "crossed", of n rows (ensembles) with
+    that deviation and `columns` (images) with one of their own. The spread is that of earlier runs, whose seeds are
+    not used again.
     """
 
-    kind: Literal["mean", "median", "ratio", "share"]
+    kind: Literal["mean", "median", "ratio", "share", "crossed"]
     right: float
     none: float
     spread: float
@@ -74,6 +75,8 @@ class Expected(NamedTuple):
     least: float
     above: bool = True
     cases: int = 1
+    columns: int = 0
+    column_spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,12 @@ def simulated(group: Expected, truth: float, rng: np.random.Generator) -> tuple[
         found = bounds[rng.binomial(group.n, truth, size)]
         return found[..., 0], found[..., 1]
     noise = group.spread * rng.standard_normal((*size, group.n))
+    if group.kind == "crossed":
+        error = group.column_spread / group.columns**0.5  # of a mean over columns: the same for all rows
+        low, high = statistics.t_bounds(truth + noise)
+        middle = truth + noise.mean(axis=-1) + error * rng.standard_normal(size)
+        half = np.hypot((high - low) / 2, 1.96 * error)
+        return middle - half, middle + half
     if group.kind == "mean":
         return statistics.t_bounds(truth + noise)
     if group.kind == "ratio":

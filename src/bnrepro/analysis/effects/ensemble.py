@@ -94,8 +94,9 @@ def effects_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
             from_paper = format_interval("accuracy", published.get((said.get(net), key), np.nan))
             rows.append((words, net, from_paper, "accuracy", *statistics.estimate(values)))
         best = ", ".join(best_members(frame, name).values())
+        several = "" if frame["seed"].nunique() == 1 else f", {frame['seed'].nunique()} ensembles"
         for words_of, interval in against(frame, name).items():
-            net = words_of.replace("best member", f"best member ({best})")
+            net = words_of.replace("best member", f"best member ({best})") + several
             rows.append((words, net, "–", "points", *interval._replace(n=len(table))))
     if not rows:
         raise MissingData("no rows of images classified correctly")

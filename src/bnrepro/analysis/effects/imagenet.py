@@ -57,25 +57,26 @@ def chance(frame: pd.DataFrame) -> float:
     return 1 / float(count)
 
 
-def exact(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, in which the accuracy of a net is that with population statistics, where every evaluation has them.
+def by_population(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, in which BN nets' accuracy is that with population statistics, if all their evaluations have them.
 
     Moving averages lag behind a net that learns fast, by 6 to 11 points with sigmoids. A net without BN has one
-    accuracy; one of which only some evaluations have population statistics keeps its moving averages.
+    accuracy. All nets of a frame are treated alike: where one evaluation after step 0 has no population statistics, the
+    frame is returned as it is.
     """
     name, run = tidy.accuracy_name(frame), ["variant", "seed"]
-    moving, by_population = frame["name"] == name, frame["name"] == f"{name}_population"
+    moving, exact = frame["name"] == name, frame["name"] == f"{name}_population"
+    normalized = moving & frame["variant"].isin(frame.loc[exact, "variant"])
     where = pd.MultiIndex.from_frame(frame[[*run, "step"]])
-    both = pd.Series(where.isin(where[by_population]), frame.index)
-    complete = both[moving & (frame["step"] > 0)].groupby([frame[column] for column in run]).all()
-    chosen = pd.MultiIndex.from_frame(frame[run]).isin(complete[complete].index)
-    replaced = frame[by_population & chosen].assign(name=name)
-    return pd.concat([frame[~(moving & both & chosen)], replaced], ignore_index=True)
+    both = where.isin(where[exact])
+    if not exact.any() or not both[normalized & (frame["step"] > 0)].all():
+        return frame
+    return pd.concat([frame[~(moving & both)], frame[exact].assign(name=name)], ignore_index=True)
 
 
 def highest(frame: pd.DataFrame) -> pd.Series:
-    """The highest accuracy after step 0, by (variant, seed); BN as in `exact`."""
-    curve = tidy.curves(exact(frame), tidy.accuracy_name(frame))
+    """The highest accuracy after step 0, by (variant, seed); BN as in `by_population`."""
+    curve = tidy.curves(by_population(frame), tidy.accuracy_name(frame))
     return curve.loc[curve.index > 0].max().fillna(chance(frame))
 
 
@@ -110,16 +111,19 @@ def rise(frame: pd.DataFrame) -> float:
     From the evaluations within a twentieth of the steps around two thirds, to those of the last tenth. What has not
     levelled off has no best yet that others could reach.
     """
-    curve = tidy.curves(frame, tidy.accuracy_name(frame))[BASELINE].fillna(chance(frame))
+    mine = frame[frame["variant"] == BASELINE]
+    curve = tidy.curves(mine, tidy.accuracy_name(frame)).fillna(chance(frame))
     share = curve.index.to_numpy() / curve.index.max()
     before, end = curve[np.abs(share - 2 / 3) <= 0.05], curve[share >= 0.9]
     return float((end.mean() - before.mean()).mean()) if len(before) else np.inf
 
 
 def steps(frame: pd.DataFrame, share: float = 1.0) -> pd.DataFrame:
-    """Steps to `share` of the target, BN as in `exact`. Index: variant, seed; columns as tidy.steps_to."""
+    """Steps to `share` of the target, BN as in `by_population`. Index: variant, seed; columns as tidy.steps_to."""
     goal = share * target(frame)
-    return tidy.steps_to(exact(frame[frame["seed"].isin(goal.index)]), goal).set_index(["variant", "seed"])
+    return tidy.steps_to(by_population(frame[frame["seed"].isin(goal.index)]), goal).set_index(
+        ["variant", "seed"]
+    )
 
 
 def compared(
@@ -135,27 +139,14 @@ def compared(
 def steps_ratio(frame: pd.DataFrame, one: str, other: str = BASELINE, share: float = 1.0) -> Interval:
     """Geometric mean over seeds of (steps of `one` / steps of `other`) to `share` of the target, t interval of logs.
 
-    A net that never gets there takes more steps than it has. Where `one` has such a seed, the ratio is infinite, its
-    lower bound that of nets that get there at their last step, and there is no upper one; where `other` has one, it is
-    0 with an upper bound. Where both have one there is no number.
+    Where a net never gets there, its steps are infinite and no mean has an interval: then the median of the ratios and
+    its exact one, from six seeds on. Where neither gets there, there is no number.
     """
-    needed = steps(frame, share)
-    if absent := [v for v in (one, other) if v not in needed.index.get_level_values("variant")]:
-        raise MissingData(f"no variant named {' or '.join(absent)}")
-    at_most = needed["steps"].where(~needed["censored"], needed["budget"])
-    logs = np.log(at_most[one] / at_most[other]).dropna()
-    seeds = logs.index
-    never, other_never = (bool(needed.loc[v, "censored"].reindex(seeds).any()) for v in (one, other))
-    value, low, high, n = statistics.estimate(logs)
-    if never and other_never:
-        return Interval(np.nan, np.nan, np.nan, n)
-    bounds = np.exp([value, low, high]).round(12)  # of 1/2 exactly 1/2
-    return Interval(
-        np.inf if never else 0.0 if other_never else float(bounds[0]),
-        0.0 if other_never else float(bounds[1]),
-        np.inf if never else float(bounds[2]),
-        n,
-    )
+    needed = steps(frame, share)["steps"]
+    if np.isfinite(needed.reindex([one, other], level="variant")).all():
+        logs = compared(np.log(needed), one, other)
+        return Interval(*np.exp(logs[:3]).round(12).tolist(), logs.n)  # of 1/2 exactly 1/2
+    return compared(needed, one, other, "median", np.divide)
 
 
 def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import ensemble as effects
 from bnrepro.analysis.figures.imagenet import described
 from bnrepro.analysis.figures.style import BLUE, GREEN, GREY, STYLE, VERMILION, caption, dots
+from bnrepro.analysis.frame import MissingData
 
 CROPS = {  # the end of the row's name: label and look
     "single": ("single crop", {"color": BLUE, "marker": "o"}),
@@ -24,6 +25,8 @@ METRICS = {"correct": "top-1", "correct5": "top-5"}
 def ensemble(frame: pd.DataFrame) -> Figure:
     """A row per metric. Left: the error of each network and of the ensemble; right: their differences."""
     found = effects.quantities(frame)
+    if not found:
+        raise MissingData("no rows of images classified correctly")
     metrics = [metric for metric in METRICS if any(name.startswith(f"{metric}/") for name in found)]
     crops = [crop for crop in CROPS if any(name.endswith(f"/{crop}") for name in found)]
     images = frame.loc[frame["name"] == found[0], "image"].nunique()

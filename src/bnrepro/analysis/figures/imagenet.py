@@ -37,16 +37,16 @@ def described(frame: pd.DataFrame) -> str:
     return ", ".join(word for word in words if word)
 
 
-def statistics(frame: pd.DataFrame) -> str:
+def normalized_by(frame: pd.DataFrame) -> str:
     """What BN normalizes by in the curves, for captions."""
     name = tidy.accuracy_name(frame)
-    exact, moving = (tidy.curves(each, name) for each in (effects.exact(frame), frame))
+    exact, moving = (tidy.curves(each, name) for each in (effects.by_population(frame), frame))
     return "moving averages" if exact.equals(moving) else "population statistics"
 
 
 def figure2(frame: pd.DataFrame) -> Figure:
     """(a) Inception and its variants with BN, marked where they reach its best; (b) the two that fail."""
-    curve = 100 * tidy.curves(effects.exact(frame), tidy.accuracy_name(frame))
+    curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame))
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
     with mpl.rc_context(style.STYLE):
@@ -72,7 +72,7 @@ def figure2(frame: pd.DataFrame) -> Figure:
         )
         style.caption(
             fig,
-            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: {statistics(frame)}.",
+            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: {normalized_by(frame)}.",
             "Grey line: Inception's best. Marks, on the mean curves: step at which it is reached, median of"
             f" seeds: {marks}.",
             *([beside] if failing else []),
@@ -171,9 +171,10 @@ def multiples(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{described(frame)}; rate {rates}. {int(table['n'].max())} paired seeds a cell; line: exact 95% interval."
-            " BN: population statistics.",
+            " BN: population statistics, if they were taken.",
             "A net fails if its loss is not finite (×), or if it comes less than half as far from chance (dotted) as"
-            " the same seed's best net. The paper's claim is about 5 times the rate, judged against one half.",
+            " the best of the same net and seed, although one at a lower rate comes that far. The paper's claim is"
+            " about 5 times the rate, judged against one half.",
         )
         return fig
 

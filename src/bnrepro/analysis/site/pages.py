@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bnrepro.analysis.claims import PARTS as RULES_OF
+from bnrepro.analysis.claims import RULES
 from bnrepro.config import parts, schema
 from bnrepro.measure.metrics import METRICS
 
@@ -92,11 +94,13 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
         else f"The paper: {said}."
     ]
     lines += [f"- {case.strip('; ')}" for case in each] if len(each) > 1 else [*each]
-    if claim in rules.index:
-        rule = rules.loc[claim]
+    judged_by = [part for part in RULES_OF.get(claim, (claim,)) if part in rules.index]
+    for part in judged_by:
+        rule = rules.loc[part]
         right, nothing = _share(rule["p_if_right"]), _share(rule["p_if_no_effect"])
         odds = f"{right} if the paper is right and {nothing} if there is no effect"
-        lines.append(f"The rule says *reproduced* with probability {odds}" + _coverage(rule) + ".")
+        name = "The rule" if len(judged_by) == 1 else f"The rule on {', '.join(RULES[part].experiments)}"
+        lines.append(f"{name} says *reproduced* with probability {odds}" + _coverage(rule) + ".")
         if float(rule["p_if_right"]) < 0.5:
             lines[-1] += f" With {row['n']} {row['of']} it can hardly say so, whoever is right."
         age = {"yes": "it is older than the runs", "no": "**it is younger than some of the runs**"}.get(
