@@ -40,7 +40,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "rates_imagenet": Part(["rates_imagenet"], 5),
     "fig2_imagenet": Part(["fig2_imagenet"], 40),
     "c7_inception": Part(["c7_inception"], 80),
-    "fig4_ensemble": Part(["fig4_ensemble"], 25),
+    "fig4_ensemble": Part(["fig4_ensemble"], 90),
     "ablation_imagenet": Part(["ablation_imagenet"], 60),
 }
 
