@@ -13,7 +13,7 @@
 #
 # "The baseline diverges at five times its rate, Batch Normalization does not" is what made BN famous
 # (section 4.2.1 of [Ioffe & Szegedy 2015](https://arxiv.org/abs/1502.03167), there on ImageNet: C7). Here
-# is its MLP version, with the whole map around it: learning rates over four decades x initial standard
+# are its MLP version and Inception in the size of a CPU, with a whole map around the first: learning rates over four decades x initial standard
 # deviations over two, with and without BN, with sigmoids and with ReLU. Accuracy is of a validation split;
 # the test set is not touched.
 #
@@ -29,7 +29,9 @@ from IPython.display import Markdown, display
 
 from bnrepro.analysis import claims, figures, report
 from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects import imagenet
 from bnrepro.analysis.effects import tolerance as effects
+from bnrepro.analysis.figures import imagenet as on_inception
 from bnrepro.analysis.figures import tolerance as drawn
 
 folder = tidy.results()
@@ -80,9 +82,12 @@ display(Markdown(report.effects_markdown(effects.edges(frame))))
 multiples = tidy.load(folder / "rate_multiples.parquet")
 display(drawn.multiples(multiples))
 display(Markdown(report.effects_markdown(effects.failures(multiples).query("multiple == '5'"))))
+inception = tidy.load(folder / "c7_inception.parquet")
+display(on_inception.multiples(inception))
+display(Markdown(report.effects_markdown(imagenet.failures(inception))))
 
 # %%
 card = claims.scorecard(folder).query("claim == 'C7'")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
-print(report.origin(folder, "tolerance_maps"))
+print(report.origin(folder, "tolerance_maps", "rate_multiples", "c7_inception"))

@@ -39,7 +39,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "design_grid": Part(["design_grid", "design_grid_constant"], 100),
     "rates_imagenet": Part(["rates_imagenet"], 5),
     "fig2_imagenet": Part(["fig2_imagenet"], 40),
-    "c7_inception": Part(["c7_inception"], 80),
+    "c7_inception": Part(["c7_inception"], 60),
     "fig4_ensemble": Part(["fig4_ensemble"], 90),
     "ablation_imagenet": Part(["ablation_imagenet"], 60),
 }

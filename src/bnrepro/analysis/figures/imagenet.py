@@ -139,6 +139,7 @@ def multiples(frame: pd.DataFrame) -> Figure:
     nets, table = effects.at_multiples(frame), effects.failures(frame)
     variants = [v for v in effects.nets(frame) if v in set(nets["variant"])]
     factors = sorted(nets["multiple"].unique())
+    exact = frame["name"].str.endswith("accuracy_population").any()
     with mpl.rc_context(style.STYLE):
         fig = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
         left, right = fig.subplots(1, 2)
@@ -171,7 +172,7 @@ def multiples(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{described(frame)}; rate {rates}. {int(table['n'].max())} paired seeds a cell; line: exact 95% interval."
-            " BN: population statistics, if they were taken.",
+            f" BN: {'population statistics' if exact else 'moving averages'}.",
             "A net fails if its loss is not finite (×), or if it comes less than half as far from chance (dotted) as"
             " the best of the same net and seed, although one at a lower rate comes that far. The paper's claim is"
             " about 5 times the rate, judged against one half.",
