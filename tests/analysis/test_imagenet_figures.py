@@ -62,6 +62,7 @@ def test_chance_on_a_folder_of_images_is_not_guessed():
 def test_arms_are_paired_on_the_seeds_that_both_have():
     less = FRAME[~((FRAME["variant"] == "bn_x5") & (FRAME["seed"] == 2))]
     assert effects.steps_ratio(less, "bn_x5").n == 2
+    assert effects.steps_ratio(less, "inception").value == 1
     with pytest.raises(tidy.MissingData, match="bn_x30"):
         effects.steps_ratio(FRAME[FRAME["variant"] != "bn_x30"], "bn_x30")
     with pytest.raises(tidy.MissingData, match="inception"):

@@ -143,7 +143,7 @@ def steps_ratio(frame: pd.DataFrame, one: str, other: str = BASELINE, share: flo
     its exact one, from six seeds on. Where neither gets there, there is no number.
     """
     needed = steps(frame, share)["steps"]
-    if np.isfinite(needed.reindex([one, other], level="variant")).all():
+    if np.isfinite(needed[needed.index.isin([one, other], level="variant")]).all():
         logs = compared(np.log(needed), one, other)
         return Interval(*np.exp(logs[:3]).round(12).tolist(), logs.n)  # of 1/2 exactly 1/2
     return compared(needed, one, other, "median", np.divide)
