@@ -22,6 +22,12 @@ def generator(*address: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+def step_keys(seed: int, start: int, stop: int) -> Tensor:
+    """The keys of steps start..stop-1 of a seed, (stop - start, 2) int64: what `uniform` takes one of."""
+    steps = torch.arange(start, stop)
+    return torch.stack([torch.full_like(steps, seed), steps], 1)
+
+
 def _mix(word: Tensor) -> Tensor:
     """The 32-bit finalizer `lowbias32` (github.com/skeeto/hash-prospector), on int64 without overflow."""
     word = ((word ^ (word >> 16)) * 0x7FEB352D) & _WORD

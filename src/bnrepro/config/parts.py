@@ -187,9 +187,7 @@ class EvalConfig:
     units: bool = False  # probe every unit: early, at the first ten evaluations, each tenth, and the last
     train: bool = False  # also 10,000 training images, in evaluation mode
     test: bool = False  # with data.holdout, at the last step: also the test set
-    population_curve: bool = (
-        False  # BN also with population statistics at every evaluation, not only at the last
-    )
+    population_curve: bool = False  # BN also with population statistics at every evaluation
     inference: bool = False  # BN also with population and with test-batch statistics, at every evaluation
     population: int = 1_000  # mini-batches of Algorithm 2, at most: an epoch of MNIST at batch 60
     noise: bool = False  # at the last step: how much mini-batch statistics vary (section 3.4)

@@ -11,9 +11,8 @@ from bnrepro.data import Dataset
 from bnrepro.data.dataset import Images
 
 CROPS = {"single": 1, "10crop": 10, "144crop": 144}
-SCALES = tuple(
-    side / 224 for side in (256, 288, 320, 352)
-)  # of 144 crops: Szegedy et al. 2014, arXiv:1409.4842
+# Of 144 crops: Szegedy et al. 2014, arXiv:1409.4842.
+SCALES = tuple(side / 224 for side in (256, 288, 320, 352))
 SHIFT = 1 / 8  # of the width: how far the four corner crops lie from the centre
 
 

@@ -16,7 +16,7 @@ from bnrepro.data import Dataset, batch_indices
 from bnrepro.data.dataset import Images, varied
 from bnrepro.measure.net import Net, net_of
 from bnrepro.norm import normalization_layers
-from bnrepro.rng import generator
+from bnrepro.rng import generator, step_keys
 from bnrepro.training.engines import Engine
 from bnrepro.training.optim import Tensors
 from bnrepro.training.state import State
@@ -125,8 +125,7 @@ def with_population_statistics(
     rows = torch.stack([training_rows(data, batch_size, seed, engine.cfg.eval.population) for seed in seeds])
     given = [rows]
     if function.augment is not None:
-        steps = torch.arange(rows.shape[1])
-        given.append(torch.stack([torch.stack([torch.full_like(steps, seed), steps], 1) for seed in seeds]))
+        given.append(torch.stack([step_keys(seed, 0, rows.shape[1]) for seed in seeds]))
     names, sums = running(state.buffers), [torch.zeros(()) for _ in running(state.buffers)]
     for some in zip(*(part.split(AT_ONCE, dim=1) for part in given), strict=True):
         found = engine.apply(function, state, list(some), ["images"])

@@ -25,9 +25,8 @@ RULES: dict[str, Rule] = {
     **jacobian.RULES,
     **imagenet.RULES,
 }
-PARTS = {
-    "C7": ("C7", "C7-Inception")
-}  # claims judged on experiments of which each has a rule, and a date, of its own
+# Claims judged on several experiments, each of which has a rule, and a date, of its own.
+PARTS = {"C7": ("C7", "C7-Inception")}
 STATEMENTS = {
     "C1": "BN is more accurate than the baseline at matched steps, throughout training (Fig. 1a)",
     "C2": "BN reaches the baseline's best accuracy in fewer steps (Fig. 1a)",

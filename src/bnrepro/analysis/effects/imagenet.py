@@ -224,32 +224,20 @@ def at_multiples(frame: pd.DataFrame) -> pd.DataFrame:
 
 def failures(frame: pd.DataFrame) -> pd.DataFrame:
     """Share of nets that fail at each multiple, with its exact 95% interval, and the mean accuracy of all of them."""
-    rows = []
-    for (rate, variant, multiple), nets in at_multiples(frame).groupby(
-        ["rate", "variant", "multiple"], sort=False
-    ):
-        share = statistics.share(int(nets["fails"].sum()), len(nets))
-        where = (
-            rate,
-            NETS[variant],
-            f"{multiple:g}",
-            int(nets["lost"].sum()),
-            f"{nets['accuracy'].mean():.1%}",
-        )
-        rows.append((*where, "share", *share))
-    columns = [
-        "rate",
-        "net",
-        "multiple",
-        "loss not finite",
-        "mean accuracy",
-        "unit",
-        "value",
-        "low",
-        "high",
-        "n",
+    cells = at_multiples(frame).groupby(["rate", "variant", "multiple"], sort=False)
+    rows = [
+        {
+            "rate": rate,
+            "net": NETS[variant],
+            "multiple": f"{multiple:g}",
+            "loss not finite": int(nets["lost"].sum()),
+            "mean accuracy": f"{nets['accuracy'].mean():.1%}",
+            "unit": "share",
+            **statistics.share(int(nets["fails"].sum()), len(nets))._asdict(),
+        }
+        for (rate, variant, multiple), nets in cells
     ]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows)
     table.attrs["n"] = "nets"
     return table
 

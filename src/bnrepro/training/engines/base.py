@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bnrepro.config import Config, ConfigError
 from bnrepro.data import Dataset, batch_indices
+from bnrepro.rng import step_keys
 from bnrepro.training.optim import learning_rates
 from bnrepro.training.state import Replica, State
 
@@ -58,8 +59,7 @@ class Engine(ABC):
         cfg, seed = self.replicas[s]
         m, examples = cfg.data.batch_size, self.data.examples
         index = self.data.seen(seed, batch_indices(seed, examples, m, start, stop, cfg.data.shuffle))
-        steps = torch.arange(start, stop)
-        return index, learning_rates(cfg, start, stop), torch.stack([torch.full_like(steps, seed), steps], 1)
+        return index, learning_rates(cfg, start, stop), step_keys(seed, start, stop)
 
 
 def device_of(cfg: Config) -> torch.device:
