@@ -35,6 +35,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--all", action="store_true", help="every run there, also those outside the experiment's own sweep"
     )
+    parser.add_argument(
+        "--add", action="store_true", help="keep the runs and seeds of results/NAME.* that are not found now"
+    )
     parser.add_argument("--into", metavar="NAME", help="one file results/NAME.* for all of them together")
     parser.add_argument(
         "--outputs", type=Path, default=Path("outputs"), help="where the runs are (%(default)s)"
@@ -56,6 +59,8 @@ def collected(args: argparse.Namespace) -> int:
 
                 folders = [place for name in experiments for place in places(name, args.outputs)]
             found = collect.collect(*folders)
+            if args.add:
+                found = collect.added(found, args.results / name)
         except ModuleNotFoundError as error:
             words = f"{error.name} knows an experiment's own runs: pip install 'bnrepro[train]', or take all with --all"
             print(f"collect: {words}", file=sys.stderr)

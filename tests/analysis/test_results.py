@@ -107,6 +107,42 @@ def test_a_saved_frame_loads_unchanged_and_leaves_no_partial_file(tmp_path):
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["e.json", "e.parquet"]
 
 
+def test_what_is_added_seed_by_seed_and_run_by_run_is_what_is_collected_at_once(tmp_path, capsys):
+    everything = ("--all", "--outputs", tmp_path / "whole", "--results", tmp_path / "at once")
+    for lr in (0.1, 0.5):
+        synthetic.write_run(tmp_path / f"whole/e/bn/lr{lr}", lr=lr)
+    assert synthetic.run_script("collect.py", "e", *everything) == 0
+    for part, (lr, state, seeds) in enumerate(
+        [(0.1, "running", [0]), (0.5, "finished", [0, 1]), (0.1, "running", [1]), (0.5, "running", [0])]
+    ):
+        synthetic.write_run(tmp_path / f"{part}/e/bn/lr{lr}", lr=lr, state=state, finished=seeds)
+        parts = ("--all", "--outputs", tmp_path / str(part), "--results", tmp_path / "in parts")
+        assert synthetic.run_script("collect.py", "e", *parts, *(["--add"] if part else [])) == 0
+    frames = [tidy.load(tmp_path / where / "e.parquet") for where in ("at once", "in parts")]
+    by = ["optim.lr", "seed", "step", "name"]
+    pd.testing.assert_frame_equal(*(each.sort_values(by, ignore_index=True) for each in frames))
+    provenance = json.loads((tmp_path / "in parts/e.json").read_text())
+    assert [(run["config"]["optim.lr"], run["seeds"]) for run in provenance] == [
+        (0.1, [0]),
+        (0.5, [1]),
+        (0.1, [1]),
+        (0.5, [0]),
+    ]
+
+
+def test_nothing_is_added_to_a_table_that_is_not_there_or_has_other_settings(tmp_path, capsys):
+    synthetic.write_run(tmp_path / "e/bn/a")
+    parts = ("--all", "--add", "--outputs", tmp_path, "--results", tmp_path / "results")
+    assert synthetic.run_script("collect.py", "e", *parts) == 1
+    assert "nothing to add to" in capsys.readouterr().err
+    found = collect.collect(tmp_path / "e")
+    older = found._replace(frame=found.frame.drop(columns="optim.lr"))
+    before = [path.read_bytes() for path in collect.save(older, tmp_path / "results/e")]
+    assert synthetic.run_script("collect.py", "e", *parts) == 1
+    assert "(optim.lr)" in capsys.readouterr().err
+    assert before == [path.read_bytes() for path in sorted((tmp_path / "results").iterdir(), reverse=True)]
+
+
 def test_a_missing_file_and_an_untidy_one_are_told_apart(tmp_path):
     with pytest.raises(tidy.MissingData, match=r"collect\.py"):
         tidy.load(tmp_path / "x.parquet")

@@ -21,6 +21,13 @@ def test_learning_rates_follow_their_schedule(schedule, expected):
     torch.testing.assert_close(learning_rates(cfg, 2, 4), torch.tensor(expected[2:], dtype=torch.float32))
 
 
+@pytest.mark.parametrize("schedule", ["exponential", "step"])
+def test_a_rate_that_decays_6_times_faster_is_after_one_step_where_the_other_is_after_six(schedule):
+    optim = OptimConfig(schedule=schedule, decay=0.5, decay_steps=12)
+    slow, fast = (learning_rates(Config(optim=replace(optim, decay_times=k)), 0, 25) for k in (1, 6))
+    torch.testing.assert_close(fast[:5], slow[::6])
+
+
 def test_by_the_linear_rule_the_rate_is_that_of_60_examples_times_the_share_of_them():
     cfg = Config(data=DataConfig(batch_size=15), optim=OptimConfig(lr=0.4, batch_rule="linear"))
     assert learning_rates(cfg, 0, 2).tolist() == pytest.approx([0.1, 0.1])

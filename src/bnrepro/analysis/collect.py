@@ -102,6 +102,38 @@ def _is_hyperparameter(key: str) -> bool:
     return key not in ("experiment", "variant", "seeds") and not is_how(key) and not key.startswith("hydra")
 
 
+def added(found: Collected, stem: Path) -> Collected:
+    """`found`, and of <stem>.parquet and .json what it does not have: a seed of a run, however it was trained.
+
+    So an experiment of several machines or days is collected seed by seed. Raises MissingData if the files are not
+    there, ValueError if their runs were not described by the same settings.
+    """
+    table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")
+    if not (table.exists() and notes.exists()):
+        raise MissingData(f"{table} and {notes.name} are not both there: nothing to add to")
+    frame, provenance = pd.read_parquet(table), json.loads(notes.read_text())
+    if other := set(frame.columns) ^ set(found.frame.columns):
+        raise ValueError(
+            f"{table} has other columns of settings ({', '.join(sorted(other))}): nothing can be added"
+        )
+    identity = [column for column in found.frame.columns if column not in ("step", "name", "value")]
+    anew = found.frame[identity].drop_duplicates()
+    where = frame[identity].merge(anew, how="left", on=identity, indicator="found")["found"]
+    again = {(_identity(entry), seed) for entry in found.provenance for seed in entry["seeds"]}
+    earlier = []
+    for entry in provenance:
+        seeds = [seed for seed in entry["seeds"] if (_identity(entry), seed) not in again]
+        earlier += [entry | {"seeds": seeds}] if seeds else []
+    frames = [frame[(where == "left_only").to_numpy()], found.frame]
+    return found._replace(
+        frame=pd.concat(frames, ignore_index=True), provenance=[*earlier, *found.provenance]
+    )
+
+
+def _identity(entry: dict[str, Any]) -> str:
+    return json.dumps([entry["experiment"], entry["variant"], entry["config"]], sort_keys=True)
+
+
 def save(collected: Collected, stem: Path) -> list[Path]:
     """Writes <stem>.parquet and <stem>.json (provenance), each whole or not at all; returns their paths."""
     table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")

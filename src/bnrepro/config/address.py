@@ -83,6 +83,6 @@ def packable(cfg: Config) -> str:
     kept = cfg.resolved()
     for key in ("experiment", "variant", "regime", "seeds", "output", "record"):
         del kept[key]
-    for key in ("lr", "lr_scale", "schedule", "decay", "decay_steps", "batch_rule"):
+    for key in ("lr", "lr_scale", "schedule", "decay", "decay_times", "decay_steps", "batch_rule"):
         del kept["optim"][key]
     return json.dumps(kept | {"model": asdict(shared_model(cfg.model))}, sort_keys=True)

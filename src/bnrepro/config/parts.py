@@ -138,8 +138,11 @@ class OptimConfig:
     batch_rule: str = "constant"  # linear: the rate is lr * batch_size / 60
     momentum: float = 0.0  # of the velocity, as in torch.optim.SGD
     weight_decay: float = 0.0  # L2, added to the gradient
-    schedule: str = "constant"  # exponential: lr * decay^(step / decay_steps); step: the power rounded down
+    schedule: str = (
+        "constant"  # exponential: lr * decay^p, p = decay_times * step / decay_steps; step: p rounded down
+    )
     decay: float = 0.1  # what a schedule multiplies the rate by in decay_steps
+    decay_times: float = 1.0  # how many times faster than that it decays: 6 in section 4.2.1
     decay_steps: int = 10_000  # 0: all steps of the run
 
     def __post_init__(self) -> None:
@@ -150,6 +153,7 @@ class OptimConfig:
         one_of("optim.batch_rule", self.batch_rule, ("constant", "linear"))
         one_of("optim.schedule", self.schedule, ("constant", "exponential", "step"))
         positive("optim.decay", self.decay)
+        positive("optim.decay_times", self.decay_times)
         between("optim.decay_steps", self.decay_steps, 0, 10**12)
 
 

@@ -16,11 +16,12 @@ def learning_rates(cfg: Config, start: int, stop: int) -> Tensor:
     Step 0 has lr * lr_scale, with batch_rule=linear times batch_size / 60.
     """
     optim, step = cfg.optim, torch.arange(start, stop, dtype=torch.float64)
+    power = optim.decay_times * step / cfg.decay_steps
     match optim.schedule:
         case "exponential":
-            factor = optim.decay ** (step / cfg.decay_steps)
+            factor = optim.decay**power
         case "step":
-            factor = optim.decay ** torch.floor(step / cfg.decay_steps)
+            factor = optim.decay ** torch.floor(power)
         case _:
             factor = torch.ones_like(step)
     scale = cfg.data.batch_size / REFERENCE_BATCH if optim.batch_rule == "linear" else 1.0
