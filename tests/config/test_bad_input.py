@@ -75,6 +75,8 @@ BY_HAND = [
         "data.holdout=3990",
         "data.examples=10",
         "data.holdout=4000",
+        "data.moved=4000",
+        "data.moved=2000 data.holdout=2000",
         "data.examples=4001",
         "data.batch_size=4001",
     ),

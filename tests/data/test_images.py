@@ -286,3 +286,26 @@ def test_a_holdout_of_loaded_images_is_balanced_and_disjoint_from_training():
     assert data.eval_labels.bincount().tolist() == [10] * 4
     kept = data.labels.bincount()
     assert kept.min() == kept.max()
+
+
+@pytest.mark.parametrize("how", ["cache", "stream"])
+def test_moved_images_are_test_images_that_no_net_is_trained_or_tuned_on(tmp_path, settings, how):
+    write_folder(tmp_path / "data", two_classes())
+    plain, moved = (load(settings("imagefolder", moved=m, batch_size=1, decode=how, size=16)) for m in (0, 2))
+    assert (plain.examples, moved.examples) == (4, 2)
+    assert moved.split == "test" and moved.labels.bincount().tolist() == [1, 1]
+    before, after = len(plain.eval_labels), moved.eval_labels
+    assert after.tolist()[:before] == plain.eval_labels.tolist() and sorted(after[before:].tolist()) == [0, 1]
+    pictures = [data.images[:] for data in (plain, moved)] + [moved.eval_images[before:]]
+    whole, kept, new = ({image.numpy().tobytes() for image in images} for images in pictures)
+    assert not kept & new and kept | new == whole
+
+
+def test_the_same_images_are_moved_whatever_is_held_out():
+    alone, tuned = (
+        load(DataConfig(name="shapes", num_classes=4, size=32, moved=40, holdout=h)) for h in (0, 80)
+    )
+    assert torch.equal(alone.eval_images, tuned.test_images) and torch.equal(
+        alone.eval_labels, tuned.test_labels
+    )
+    assert tuned.examples == alone.examples - 80 and tuned.eval_labels.bincount().tolist() == [20] * 4

@@ -33,6 +33,7 @@ class DataConfig:
     flip: bool = False  # augmentation: mirror half of the images
     distort: float = 0.0  # augmentation: brightness, contrast, saturation each times U(1 - d, 1 + d)
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
+    moved: int = 0  # training images moved to the test set, as many of each class: where it is small
     holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
     examples: int = 0  # training images that a seed sees, a subset of its own (fewer: part of more); 0: all
 
@@ -50,6 +51,7 @@ class DataConfig:
         fits = self.size == 0 or 2 * self.crop <= self.size
         check(fits, f"data.crop={self.crop}: a shift of at most half of data.size={self.size}")
         not_negative("data.distort", self.distort, below=1)
+        between("data.moved", self.moved, 0, 100_000_000)
         between("data.holdout", self.holdout, 0, 100_000_000)
         between("data.examples", self.examples, 0, 100_000_000)
         between("data.num_classes", self.num_classes, 0, 1_000_000)

@@ -116,7 +116,7 @@ def imagenette(cfg: DataConfig) -> Listing:
 def imagefolder(cfg: DataConfig) -> Listing:
     """<root>/train/<class>/ and <root>/val/<class>/; classes.txt or wnids.txt may name the classes.
 
-    Without val/ only training images, of which data.holdout sets some aside. Raises DataError.
+    Without val/ only training images, of which data.moved or data.holdout sets some aside. Raises DataError.
     """
     root = Path(cfg.root)
     lists = [root / name for name in ("classes.txt", "wnids.txt") if (root / name).is_file()]
@@ -130,7 +130,7 @@ def imagefolder(cfg: DataConfig) -> Listing:
 def _tree(cfg: DataConfig, root: Path, classes: list[str]) -> Listing:
     parts = [part for part in (root / "train", root / "val") if part.is_dir()]
     for name in ("train", "val"):
-        if root / name not in parts and (name == "train" or not cfg.holdout):
+        if root / name not in parts and (name == "train" or not (cfg.holdout or cfg.moved)):
             less = "" if name == "train" else ", or data.holdout to measure on so many training images"
             raise DataError(f"data={cfg.name}: no folder {root / name}; set data.root or BNREPRO_DATA{less}")
     entries = (entry for part in parts for entry in os.scandir(part))

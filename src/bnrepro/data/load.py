@@ -32,7 +32,7 @@ def load(cfg: DataConfig, model: ModelConfig | None = None) -> Dataset:
     data = _subsets(data, cfg)
     if cfg.batch_size > data.examples:
         cut = " and ".join(
-            f"data.{key}={getattr(cfg, key)}" for key in ("holdout", "examples") if getattr(cfg, key)
+            f"data.{key}={getattr(cfg, key)}" for key in ("moved", "holdout", "examples") if getattr(cfg, key)
         )
         left = f"{cut} leave {data.examples}" if cut else f"{cfg.name} has only {data.examples}"
         raise DataError(f"{left} training images, fewer than data.batch_size={cfg.batch_size}")
@@ -67,13 +67,20 @@ def _colour(read, cfg: DataConfig) -> Dataset:
 
 
 def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
-    """Set aside data.holdout images for tuning; of the others each seed sees data.examples."""
+    """Move data.moved images to the test set, set data.holdout aside; of the others a seed sees data.examples.
+
+    Which ones: a permutation that the name of the data seeds, class by class (MNIST's holdout: as it comes).
+    """
+    if cfg.moved:
+        order = _class_by_class(_permuted(data, "moved", cfg), data.labels)
+        moved, labels = _some(data.images, order[: cfg.moved]), data.labels[order[: cfg.moved]]
+        test = {"eval_images": moved, "eval_labels": labels}
+        if len(data.eval_labels):
+            test["eval_images"] = _joined(data.eval_images, moved)
+            test["eval_labels"] = torch.cat([data.eval_labels, labels])
+        data = replace(_training(data, order[cfg.moved :]), **test)
     if cfg.holdout:
-        if cfg.holdout >= len(data.labels):
-            raise DataError(
-                f"data.holdout={cfg.holdout}: {cfg.name} has only {len(data.labels)} training images"
-            )
-        order = torch.randperm(len(data.labels), generator=generator("holdout", cfg.name))
+        order = _permuted(data, "holdout", cfg)
         order = order if data.flat else _class_by_class(order, data.labels)
         val = order[: cfg.holdout]
         held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
@@ -87,6 +94,14 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
             )
         data = replace(data, kept=cfg.examples)
     return data
+
+
+def _permuted(data: Dataset, setting: str, cfg: DataConfig) -> Tensor:
+    """The training images in the order in which `setting` takes them. Raises DataError if it takes them all."""
+    if (taken := getattr(cfg, setting)) >= (count := len(data.labels)):
+        left = f" left by data.moved={cfg.moved}" if cfg.moved and setting != "moved" else ""
+        raise DataError(f"data.{setting}={taken}: {cfg.name} has only {count} training images{left}")
+    return torch.randperm(count, generator=generator(setting, cfg.name))
 
 
 def _class_by_class(order: Tensor, labels: Tensor) -> Tensor:
@@ -105,3 +120,9 @@ def _training(data: Dataset, rows: Tensor) -> Dataset:
 def _some(images: Images, rows: Tensor) -> Images:
     """A stream of files stays one; of a tensor the rows are copied."""
     return images[rows] if isinstance(images, Tensor) else images.select(rows)
+
+
+def _joined(one: Images, other: Images) -> Images:
+    if isinstance(one, Tensor):
+        return torch.cat([one, other])
+    return type(one)([*one.sources, *other.sources], one.size, one.skip)
