@@ -67,6 +67,8 @@ BY_HAND = [
         "train.steps=10000000000 eval.every=1",
         "train.examples=1e30",
         "eval.points=10000001",
+        "eval.first=-1",
+        "train.steps=1000000000 eval.every=1000000 eval.first=1",
     ),
     *("seeds=[99999999999999999999]", "seeds=9223372036854775808", "seeds=[9223372036854775808]", "seeds=-1"),
     *("seeds=", "seeds=null", "seeds=[]", "seeds={a:1}", "seeds=1.5", "seeds=true", "seeds=3-1", "seeds='5'"),

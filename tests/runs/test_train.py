@@ -31,6 +31,7 @@ def test_the_grid_has_both_ends_and_is_dense_early():
     assert grid(250, every=100) == [0, 1, 2, 5, 10, 20, 50, 100, 200, 250]
     assert grid(30, every=100, early=False) == [0, 30]
     assert grid(30, points=3, early=False) == [0, 10, 20, 30]
+    assert grid(80, every=30, first=10, early=False) == [0, 10, 20, 30, 60, 80]
 
 
 def test_a_run_writes_every_seed_at_every_grid_step_and_is_then_skipped(config, quiet):

@@ -187,6 +187,9 @@ class TrainConfig:
 class EvalConfig:
     every: int = 500  # steps between evaluations
     points: int = 0  # instead of `every`: evaluations, equally spaced
+    first: int = (
+        0  # steps between evaluations in the first quarter of the run, where curves are steep; 0: `every`
+    )
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)
@@ -201,6 +204,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         between("eval.every", self.every, 1, 10**12)
+        between("eval.first", self.first, 0, 10**12)
         between("eval.points", self.points, 0, 1_000_000)
         between("eval.population", self.population, 1, 10**9)
 

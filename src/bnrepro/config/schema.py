@@ -52,9 +52,12 @@ class Config:
     def __post_init__(self) -> None:
         self.seeds = _seeds(self.seeds)
         check_together(self.data, self.model, self.train, self.eval)
-        many = self.steps // self.every
-        words = f"eval: {many:,} evaluations in {self.steps:,} steps; at most {MOST_EVALUATIONS:,}, so set eval.every"
-        check(many <= MOST_EVALUATIONS, words)
+        first = self.steps // 4 // self.eval.first if self.eval.first else 0
+        many = self.steps // self.every + first
+        words = (
+            f"eval: {many:,} evaluations in {self.steps:,} steps; at most {MOST_EVALUATIONS:,}, so set eval."
+        )
+        check(many <= MOST_EVALUATIONS, words + ("first" if first > MOST_EVALUATIONS / 2 else "every"))
         longest = max(map(len, self.output.split("/")))
         fits = longest <= 200 and len(self.output) <= 2000
         check(fits, f"output={self.output[:60]}...: a name of more than 200 letters, or 2,000 in all")

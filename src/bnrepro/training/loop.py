@@ -29,8 +29,13 @@ class Run(Protocol):
 
 
 def evaluation_grid(cfg: Config) -> list[int]:
-    """Steps at which a run is evaluated: 0, each `every`, the last; if eval.early 1, 2, 5, 10, 20, 50, ..."""
+    """Steps at which a run is evaluated: 0, each `every`, the last; if eval.early 1, 2, 5, 10, 20, 50, ...
+
+    With eval.first also each `first` of the first quarter.
+    """
     grid = {0, cfg.steps, *range(0, cfg.steps, cfg.every)}
+    if cfg.eval.first:
+        grid |= set(range(0, cfg.steps // 4 + 1, cfg.eval.first))
     if cfg.eval.early:
         grid |= {n * 10**k for k in range(9) for n in (1, 2, 5) if n * 10**k < min(cfg.every, cfg.steps)}
     return sorted(grid)
