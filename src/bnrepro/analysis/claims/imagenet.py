@@ -29,7 +29,7 @@ STARTS, STAYS = 0.5, 0.1  # C11: shares of the way from chance to the net with R
 BETTER = 0.002  # C14: error
 MANY = 50  # classes from which on five guesses are few
 HARMLESS = ("l2", "nolrn", "distort")
-FACTOR, HALF = 5, 0.5  # C7: times the rate; of the nets
+FACTOR, HALF = 5, 0.5  # C7: times the rate; C7, C11: of the nets
 
 
 def _tiers(frames: Frames, nets: tuple[str, ...], cases_of: Callable[..., list[Case]]) -> list[Case]:
@@ -136,20 +136,24 @@ def c10(frames: Frames) -> list[Case]:
 
 
 def c11(frames: Frames) -> list[Case]:
-    """With sigmoids BN-x5 comes more than half of the way from chance to BN-x5, Inception less than 1/10.
+    """With sigmoids BN-x5 comes more than half of the way from chance to BN-x5, most Inceptions less than 1/10.
 
-    Way: (highest accuracy - chance) / (highest accuracy of the same net with ReLU - chance), mean over seeds
-    with a t interval; the paper has 69.8% of 73.0% for BN-x5-Sigmoid and chance for Inception.
+    Way: (highest accuracy - chance) / (highest accuracy of the same net and seed with ReLU - chance). BN-x5: mean over
+    seeds with a t interval. Inception: the share of nets that come 1/10 of the way, below one half, with its exact
+    interval: nets that guess are all alike and show no spread. The paper has 69.8% of 73.0% for BN-x5-Sigmoid and
+    chance for Inception.
     """
 
     def cases_of(frame: pd.DataFrame, tier: str) -> list[Case]:
         above = imagenet.highest(frame) - imagenet.chance(frame)
         bn = imagenet.compared(above, "bn_x5_sigmoid", "bn_x5", combine=np.divide)
-        without = imagenet.compared(above, "inception_sigmoid", "inception", combine=np.divide)
-        words = f"share of the way from chance to the same net with ReLU {tier}"
+        sigmoid, relu = above["inception_sigmoid"].align(above["inception"], join="inner")
+        share = statistics.share(int((sigmoid >= STAYS * relu).sum()), len(relu))
+        words, note = "the way from chance to the same net with ReLU", f" (the furthest: {(sigmoid / relu).max():.2f})"
+        without = f"Inception-Sigmoids that come {STAYS:g} of {words} {tier}"
         return [
-            Case(f"BN-x5-Sigmoid, {words}", "ratio", bn, STARTS),
-            Case(f"Inception-Sigmoid, {words}", "ratio", without, STAYS, False),
+            Case(f"BN-x5-Sigmoid, share of {words} {tier}", "ratio", bn, STARTS),
+            Case(without, "share", share, HALF, False, "nets", note),
         ]
 
     return _tiers(frames, ("inception", "bn_x5", "bn_x5_sigmoid", "inception_sigmoid"), cases_of)
@@ -215,17 +219,20 @@ RULES = {
         ("c7_inception",),
         "notebooks/03_tolerance_maps.ipynb",
     ),
-    "C8": Rule(c8, (Expected("ratio", 0.43, 1.0, 0.15, 5, TWICE, above=False),), tuple(TIERS), NOTEBOOK),
-    "C9": Rule(c9, (Expected("ratio", 0.068, 1.0, 0.15, 5, SEVENTH, above=False),), tuple(TIERS), NOTEBOOK),
+    "C8": Rule(c8, (Expected("ratio", 0.43, 1.0, 0.15, 6, TWICE, above=False),), tuple(TIERS), NOTEBOOK),
+    "C9": Rule(c9, (Expected("ratio", 0.068, 1.0, 0.15, 6, SEVENTH, above=False),), tuple(TIERS), NOTEBOOK),
     "C10": Rule(
         c10,
-        (Expected("mean", 0.018, 0.0, 0.01, 5, HIGHER), Expected("ratio", 1.29, 1.0, 0.1, 5, 1.0)),
+        (Expected("mean", 0.018, 0.0, 0.01, 6, HIGHER), Expected("ratio", 1.29, 1.0, 0.1, 6, 1.0)),
         tuple(TIERS),
         NOTEBOOK,
     ),
     "C11": Rule(
         c11,
-        (Expected("mean", 0.9, 0.0, 0.1, 5, STARTS), Expected("mean", 0.0, 0.9, 0.03, 5, STAYS, above=False)),
+        (
+            Expected("mean", 0.9, 0.0, 0.1, 6, STARTS),
+            Expected("share", 0.01, 0.99, 0.0, 6, HALF, above=False),
+        ),
         tuple(TIERS),
         NOTEBOOK,
     ),
