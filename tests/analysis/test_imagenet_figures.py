@@ -34,6 +34,15 @@ def test_figure_3_has_the_steps_and_accuracies_put_in_beside_those_of_the_paper(
     assert "72.20%" in report.effects_markdown(MADE[1][1])
 
 
+def test_the_speed_up_to_all_of_the_target_is_that_of_figure_3_and_nets_that_never_arrive_have_none_there():
+    table = effects.speedups(FRAME).set_index(["share", "variant"])
+    for net in ("bn_baseline", "bn_x5", "bn_x30"):
+        found = table.loc[(1.0, net), ["value", "low", "high"]].astype(float)
+        np.testing.assert_array_equal(found, effects.steps_ratio(FRAME, net)[:3])
+    assert set(table.loc[1.0].index) == {"bn_baseline", "bn_x5", "bn_x30"}
+    assert "bn_x5_sigmoid" in table.loc[0.3].index and "inception_sigmoid" not in table.loc[0.3].index
+
+
 def test_the_final_accuracy_is_algorithm_2_s_with_bn_and_the_only_one_without_and_chance_after_divergence():
     final = effects.final(FRAME).groupby("variant").mean()
     assert final["bn_x5"] == pytest.approx(0.642)  # the moving averages give 0.64
@@ -71,7 +80,12 @@ def test_arms_are_paired_on_the_seeds_that_both_have():
 
 def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence_with_a_cross():
     stems = [stem for stem, _ in MADE]
-    assert stems == ["figure2_imagenet_gpu", "figure3_imagenet_gpu", "imagenet_percentiles_gpu"]
+    assert stems == [
+        "figure2_imagenet_gpu",
+        "figure3_imagenet_gpu",
+        "imagenet_percentiles_gpu",
+        "speedup_imagenet_gpu",
+    ]
     left, right = MADE[0][1].axes
     shapes = {look["marker"]: variant for variant, look in imagenet.LOOKS.items()}
     marks = {shapes[m.get_marker()]: m.get_xydata()[0] for m in left.lines if m.get_marker() in shapes}
@@ -88,7 +102,7 @@ def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence
 def test_without_the_nets_that_fail_and_without_probes_figure_2_has_one_panel_and_stands_alone():
     few = synthetic.figure2(seeds=1).query("variant in ('inception', 'bn_baseline')")
     made = list(imagenet.published(few.drop(columns=["data.num_classes", "data.size"])))
-    assert [stem for stem, _ in made] == ["figure2_imagenet", "figure3_imagenet"]
+    assert [stem for stem, _ in made] == ["figure2_imagenet", "figure3_imagenet", "speedup_imagenet"]
     assert len(made[0][1].axes) == 1
 
 

@@ -149,7 +149,10 @@ def c11(frames: Frames) -> list[Case]:
         bn = imagenet.compared(above, "bn_x5_sigmoid", "bn_x5", combine=np.divide)
         sigmoid, relu = above["inception_sigmoid"].align(above["inception"], join="inner")
         share = statistics.share(int((sigmoid >= STAYS * relu).sum()), len(relu))
-        words, note = "the way from chance to the same net with ReLU", f" (the furthest: {(sigmoid / relu).max():.2f})"
+        words, note = (
+            "the way from chance to the same net with ReLU",
+            f" (the furthest: {(sigmoid / relu).max():.2f})",
+        )
         without = f"Inception-Sigmoids that come {STAYS:g} of {words} {tier}"
         return [
             Case(f"BN-x5-Sigmoid, share of {words} {tier}", "ratio", bn, STARTS),

@@ -4,7 +4,7 @@ The target is Inception's own highest accuracy, for each seed its own. A run tha
 infinitely slow; one that diverged counts as chance. Arms are compared on the seeds that both have.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ CHANGES = {  # section 4.2.1, in its order: variants add_<key> and less_<key>
 }
 DIRECTIONS = {"add": "BN-Baseline with - without", "less": "BN-x5 with - without"}
 CLASSES = {"imagenette": 10, "tiny_imagenet": 200, "shapes": 10, "mnist": 10, "mnist5k": 10}  # all of them
+SHARES = tuple(np.round(np.arange(0.3, 1.001, 0.05), 2))  # of Inception's best: targets on the way to it
 LOWER = 0.95  # a second, lower target: a noisy curve is at its highest late, wherever it levelled off
 
 
@@ -147,6 +148,22 @@ def steps_ratio(frame: pd.DataFrame, one: str, other: str = BASELINE, share: flo
         logs = compared(np.log(needed), one, other)
         return Interval(*np.exp(logs[:3]).round(12).tolist(), logs.n)  # of 1/2 exactly 1/2
     return compared(needed, one, other, "median", np.divide)
+
+
+def speedups(frame: pd.DataFrame, shares: Iterable[float] = SHARES) -> pd.DataFrame:
+    """`steps_ratio` to Inception, for every share of its best: share, variant, value, low, high, n.
+
+    Shares from which some seed of the net never gets there are left out.
+    """
+    others, rows = [v for v in nets(frame) if v != BASELINE], []
+    for share in shares:
+        needed = steps(frame, share)["steps"].unstack("variant")
+        rows += [
+            (share, variant, *steps_ratio(frame, variant, share=share))
+            for variant in others
+            if variant in needed and np.isfinite(needed[[variant, BASELINE]]).all(axis=None)
+        ]
+    return pd.DataFrame(rows, columns=["share", "variant", "value", "low", "high", "n"])
 
 
 def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:

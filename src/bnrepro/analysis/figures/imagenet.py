@@ -80,6 +80,52 @@ def figure2(frame: pd.DataFrame) -> Figure:
         return fig
 
 
+def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
+    """Steps of each net / Inception's, against the accuracy that is to be reached.
+
+    table: effects.speedups of the frame; paper: results/paper.csv.
+    """
+    published = {}
+    if paper is not None:
+        needed = paper[paper["quantity"] == "steps_to_target"].set_index("variant")["value"]
+        published = (needed / needed[effects.BASELINE]).to_dict()
+    with mpl.rc_context(style.STYLE):
+        fig = Figure(figsize=(style.WIDTH, 3.7), layout="constrained")
+        ax, ends = fig.subplots(), {}
+        for variant, rows in table.groupby("variant", sort=False):
+            look, share = LOOKS[variant], 100 * rows["share"]
+            ax.fill_between(share, rows["low"], rows["high"], color=look["color"], alpha=0.18, lw=0)
+            ax.plot(share, rows["value"], ms=4, **look)
+            ends[variant] = float(np.log(rows["value"].iloc[-1]))
+            if variant in published:
+                mark = {"color": look["color"], "marker": look["marker"], "mfc": "none", "clip_on": False}
+                ax.plot(103.5, published[variant], ls="", ms=6, **mark)
+        ax.axhline(1, color=GREY, lw=0.9)
+        ax.set(
+            yscale="log",
+            xlim=(None, 105),
+            ylim=(0.04, 3),
+            xlabel="accuracy to be reached, % of Inception's best",
+        )
+        ax.set_ylabel("steps / Inception's steps")
+        ticks = [0.05, 0.1, 0.2, 0.5, 1, 2]
+        ax.yaxis.set_major_locator(FixedLocator(ticks))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        for variant, height in spread(ends, gap=0.24).items():
+            look = {"color": LOOKS[variant]["color"], "fontweight": "bold", "fontsize": 8.5}
+            where = {"xycoords": ("axes fraction", "data"), "va": "center"}
+            ax.annotate(effects.NETS[variant], (1.015, np.exp(height)), **where, **look)
+        beside = " Open marks: the paper's, on ImageNet." if published else ""
+        style.caption(
+            fig,
+            f"{described(frame)}. Steps to a share of Inception's best accuracy, divided by Inception's own: geometric"
+            f" mean of {int(table['n'].max())} paired seeds; band: 95% interval. BN: {normalized_by(frame)}."
+            f"{beside} A net's line ends where one of its seeds does not arrive.",
+        )
+        return fig
+
+
 def inputs(frame: pd.DataFrame) -> Figure:
     """The input to each block's nonlinearity, by depth: percentiles at both ends of training, and drift."""
     table = effects.percentiles(frame)
@@ -192,6 +238,8 @@ def published(
     yield f"figure3_imagenet{suffix}", effects.figure3_table(frame, paper)
     if frame["name"].str.startswith("probe/").any():
         yield f"imagenet_percentiles{suffix}", inputs(frame)
+    if len(table := effects.speedups(frame)):
+        yield f"speedup_imagenet{suffix}", speedup(frame, table, paper)
 
 
 def _lines(
