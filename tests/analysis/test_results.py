@@ -130,16 +130,25 @@ def test_what_is_added_seed_by_seed_and_run_by_run_is_what_is_collected_at_once(
     ]
 
 
+def test_a_table_of_before_a_setting_was_there_has_its_default_when_seeds_are_added(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a", state="running", finished=[0])
+    found = collect.collect(tmp_path / "e")
+    collect.save(found._replace(frame=found.frame.assign(seed=7)), tmp_path / "results/e")
+    later = found._replace(frame=found.frame.assign(**{"optim.decay_times": 6.0}))
+    both = collect.added(later, tmp_path / "results/e").frame
+    assert both.groupby("seed")["optim.decay_times"].first().to_dict() == {0: 6.0, 7: 1.0}
+
+
 def test_nothing_is_added_to_a_table_that_is_not_there_or_has_other_settings(tmp_path, capsys):
     synthetic.write_run(tmp_path / "e/bn/a")
     parts = ("--all", "--add", "--outputs", tmp_path, "--results", tmp_path / "results")
     assert synthetic.run_script("collect.py", "e", *parts) == 1
     assert "nothing to add to" in capsys.readouterr().err
     found = collect.collect(tmp_path / "e")
-    older = found._replace(frame=found.frame.drop(columns="optim.lr"))
+    older = found._replace(frame=found.frame.drop(columns="model.width"))
     before = [path.read_bytes() for path in collect.save(older, tmp_path / "results/e")]
     assert synthetic.run_script("collect.py", "e", *parts) == 1
-    assert "(optim.lr)" in capsys.readouterr().err
+    assert "(model.width)" in capsys.readouterr().err
     assert before == [path.read_bytes() for path in sorted((tmp_path / "results").iterdir(), reverse=True)]
 
 

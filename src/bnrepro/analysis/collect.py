@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bnrepro import files
-from bnrepro.config.schema import is_how
+from bnrepro.config.schema import defaults, is_how
 from bnrepro.measure.metrics import Undeclared, declared
 from bnrepro.runs.folder import RunFolder
 
@@ -106,28 +106,40 @@ def added(found: Collected, stem: Path) -> Collected:
     """`found`, and of <stem>.parquet and .json what it does not have: a seed of a run, however it was trained.
 
     So an experiment of several machines or days is collected seed by seed. Raises MissingData if the files are not
-    there, ValueError if their runs were not described by the same settings.
+    there, ValueError if their runs are described by other settings. What an earlier version did not have yet (of data,
+    optim, train and eval) has its default there.
     """
     table, notes = stem.with_name(stem.name + ".parquet"), stem.with_name(stem.name + ".json")
     if not (table.exists() and notes.exists()):
         raise MissingData(f"{table} and {notes.name} are not both there: nothing to add to")
-    frame, provenance = pd.read_parquet(table), json.loads(notes.read_text())
-    if other := set(frame.columns) ^ set(found.frame.columns):
-        raise ValueError(
-            f"{table} has other columns of settings ({', '.join(sorted(other))}): nothing can be added"
-        )
-    identity = [column for column in found.frame.columns if column not in ("step", "name", "value")]
+    before = Collected(pd.read_parquet(table), json.loads(notes.read_text()), [])
+    columns = sorted({*before.frame.columns, *found.frame.columns} - {*KEYS})
+    before, found = (_with_settings(each, columns, table) for each in (before, found))
+    frame, identity = before.frame, [*KEYS[:3], *columns]
     anew = found.frame[identity].drop_duplicates()
     where = frame[identity].merge(anew, how="left", on=identity, indicator="found")["found"]
     again = {(_identity(entry), seed) for entry in found.provenance for seed in entry["seeds"]}
     earlier = []
-    for entry in provenance:
+    for entry in before.provenance:
         seeds = [seed for seed in entry["seeds"] if (_identity(entry), seed) not in again]
         earlier += [entry | {"seeds": seeds}] if seeds else []
     frames = [frame[(where == "left_only").to_numpy()], found.frame]
     return found._replace(
         frame=pd.concat(frames, ignore_index=True), provenance=[*earlier, *found.provenance]
     )
+
+
+def _with_settings(collected: Collected, columns: list[str], table: Path) -> Collected:
+    """With these columns of settings: those that it lacks have their defaults. Raises ValueError if they have none."""
+    absent = set(columns) - set(collected.frame.columns)
+    later = {column: value for column, value in defaults().items() if column in absent}
+    if unknown := sorted(absent - set(later)):
+        raise ValueError(
+            f"{table}: other columns of settings ({', '.join(unknown)}), so that nothing can be added"
+        )
+    frame = collected.frame.assign(**later)[KEYS + columns]
+    provenance = [entry | {"config": later | entry["config"]} for entry in collected.provenance]
+    return collected._replace(frame=frame, provenance=provenance)
 
 
 def _identity(entry: dict[str, Any]) -> str:

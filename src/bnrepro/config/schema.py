@@ -93,6 +93,16 @@ class Config:
         return plain
 
 
+def defaults() -> dict[str, Any]:
+    """{"optim.decay": 0.1, ...}: of data, optim, train and eval, which runs of earlier versions may lack."""
+    parts = {
+        name: vars(part)
+        for name, part in vars(Config()).items()
+        if name in ("data", "optim", "train", "eval")
+    }
+    return {f"{part}.{name}": value for part, each in parts.items() for name, value in each.items()}
+
+
 def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
     """Resolved settings for others to read: where files lie on this machine is left out."""
     data = {key: value for key, value in settings["data"].items() if f"data.{key}" not in PATHS}

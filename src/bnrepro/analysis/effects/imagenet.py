@@ -119,6 +119,23 @@ def rise(frame: pd.DataFrame) -> float:
     return float((end.mean() - before.mean()).mean()) if len(before) else np.inf
 
 
+def rises(frame: pd.DataFrame) -> pd.DataFrame:
+    """How far Inception comes, and how much of it in the last third of its steps, by data, length, rate and schedule.
+
+    value: mean accuracy of the last tenth of the steps, mean over seeds with its interval.
+    """
+    run = ["data.num_classes", "train.steps", "optim.lr", "optim.decay"]
+    rows = []
+    for settings, mine in frame[frame["variant"] == BASELINE].groupby(run):
+        curve = tidy.curves(mine, tidy.accuracy_name(mine)).fillna(chance(mine))
+        end = curve[curve.index >= 0.9 * curve.index.max()].mean()
+        more = format_interval("points", rise(mine))
+        classes, length, *rate = settings
+        rows.append((classes, f"{length:,}", *rate, more, "accuracy", *statistics.estimate(end)))
+    columns = ["classes", "steps", "rate", "decays to", "of it in the last third"]
+    return pd.DataFrame(rows, columns=[*columns, "unit", "value", "low", "high", "n"])
+
+
 def steps(frame: pd.DataFrame, share: float = 1.0) -> pd.DataFrame:
     """Steps to `share` of the target, BN as in `by_population`. Index: variant, seed; columns as tidy.steps_to."""
     goal = share * target(frame)

@@ -58,6 +58,7 @@ ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "placement": placement.published,
     "why_it_works": why.published,
     "c7_inception": imagenet.published_multiples,
+    "rates_fig2": imagenet.published_rates,
     "ablation_imagenet": ablation.published,
 }
 BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers

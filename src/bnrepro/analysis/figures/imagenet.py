@@ -231,6 +231,10 @@ def published_multiples(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.
     yield "c7_inception", effects.failures(frame)
 
 
+def published_rates(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
+    yield "rates_imagenet", effects.rises(frame)
+
+
 def published(
     frame: pd.DataFrame, suffix: str = "", paper: pd.DataFrame | None = None
 ) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
