@@ -157,7 +157,8 @@ def described(text: str) -> str:
 def widgets(assets: Path) -> None:
     import vl_convert as vega
 
-    from bnrepro.analysis.site.widgets import FOR_CLASS, FROM_RESULTS, caption
+    from bnrepro.analysis.site.classroom import FOR_CLASS
+    from bnrepro.analysis.site.widgets import FROM_RESULTS, caption
 
     bundle = vega.javascript_bundle()  # pyright: ignore[reportCallIssue], its stub asks for what it does not need
     (assets / "vega.js").write_text(bundle)

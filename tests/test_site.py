@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bnrepro.analysis import summary
-from bnrepro.analysis.site import offline, pages, widgets
+from bnrepro.analysis.site import classroom, offline, pages, widgets
 from bnrepro.config.compose import single
 from bnrepro.config.refusal import kinds
 from bnrepro.measure.metrics import EDGES
@@ -49,10 +49,10 @@ def test_bounds_in_the_reference_are_those_that_are_checked():
     assert "| `model.dropout` | float | `0.0` | from 0, below 1 |" in text
 
 
-@pytest.mark.parametrize("name", [*widgets.FROM_RESULTS, *widgets.FOR_CLASS])
+@pytest.mark.parametrize("name", [*widgets.FROM_RESULTS, *classroom.FOR_CLASS])
 def test_a_widget_is_small_is_placed_on_a_page_and_has_no_address(name):
     make = widgets.FROM_RESULTS.get(name)
-    spec = (make(ROOT / "results") if make else widgets.FOR_CLASS[name]()).to_dict()
+    spec = (make(ROOT / "results") if make else classroom.FOR_CLASS[name]()).to_dict()
     spec.pop("$schema")
     text = json.dumps(spec)
     assert len(text) < 250_000 and "http" not in text and '"params"' in text

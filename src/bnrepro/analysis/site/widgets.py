@@ -1,7 +1,6 @@
 """Interactive figures as Vega-Lite charts, from results/ alone; small enough to lie in a page.
 
-Each function of `FROM_RESULTS` takes the folder of results, each of `FOR_CLASS` nothing. A width of `WIDE` or `HALF`
-means: as wide as the page, or half of it; the page's script puts the pixels in.
+Each function of `FROM_RESULTS` takes the folder of results. Those of `classroom.py` need none.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from bnrepro.analysis.effects import grid as design
 from bnrepro.analysis.effects.imagenet import NETS
 from bnrepro.analysis.effects.runs import last
 from bnrepro.analysis.figures import style
+from bnrepro.analysis.site.classroom import FOR_CLASS
+from bnrepro.analysis.site.controls import HALF, HEIGHT, WIDE, choice
 from bnrepro.analysis.statistics import t_bounds
 
-WIDE, HALF, HEIGHT = 555, 222, 260
 NAMES = {"baseline": "without BN", "bn": "with BN"}
 ARMS = alt.Scale(domain=list(NAMES.values()), range=[style.VERMILION, style.BLUE])  # as in the figures
 REGIMES = {"paper_like": "0.1 for both", "tuned": "each its own best"}
@@ -31,8 +31,8 @@ def figure1(results: Path) -> alt.TopLevelMixin:
     """Accuracy over steps in both regimes, 30 seeds, with the band one chooses."""
     frame = tidy.load(results / "fig1_mnist.parquet").replace({"regime": REGIMES})
     rows = _bands(frame[frame["name"] == "test/accuracy"], ["regime"])
-    regime = _choice("regime", list(REGIMES.values()), "rate: ")
-    band = _choice("band", ["95% interval of the mean", "all seeds"], "band: ")
+    regime = choice("regime", list(REGIMES.values()), "rate: ")
+    band = choice("band", ["95% interval of the mean", "all seeds"], "band: ")
     base = (
         alt.Chart(rows[rows["step"] > 0])
         .transform_filter(alt.datum["regime"] == regime)
@@ -120,8 +120,8 @@ def fans(results: Path) -> alt.TopLevelMixin:
     frame = frame[frame["seed"].isin(sorted(frame["seed"].unique())[:5])]
     rows = _percentiles(frame, r"^probe/(?P<layer>hidden3)/typical/(?P<percentile>p\d+)$", ["regime", "seed"])
     rows["arm"] = rows.pop("variant").map(NAMES)
-    seed = _choice("seed", [int(s) for s in sorted(rows["seed"].unique())], "seed: ")
-    regime = _choice("fan_regime", list(REGIMES.values()), "rate: ")
+    seed = choice("seed", [int(s) for s in sorted(rows["seed"].unique())], "seed: ")
+    regime = choice("fan_regime", list(REGIMES.values()), "rate: ")
     base = (
         alt.Chart(rows)
         .transform_filter(alt.datum["seed"] == seed)
@@ -153,7 +153,7 @@ def depth(results: Path) -> alt.TopLevelMixin:
     rows["variant"] = rows["variant"].map(NETS)
     blocks = sorted(rows["layer"].unique(), key=lambda name: (not name.startswith("conv"), name))
     there = [name for name in NETS.values() if name in set(rows["variant"])]
-    net = _choice("net", there, "net: ", NETS["bn_x5"])
+    net = choice("net", there, "net: ", NETS["bn_x5"])
     base = (
         alt.Chart(rows)
         .transform_filter(alt.datum["variant"] == net)
@@ -185,10 +185,10 @@ def grid(results: Path) -> alt.TopLevelMixin:
         .rename(columns={"low": "high", "high": "low"})
         .assign(**(100 - rows[["mean", "low", "high"]]).clip(lower=1).round(2))
     )
-    activation = _choice("activation", ["sigmoid", "relu"], "nonlinearity: ")
-    dropout = _choice("dropout", [0.0, 0.5], "dropout: ")
-    rule = _choice("rule", list(design.RULES.values()), "rate: ")
-    examples = _choice("seen", list(seen), "examples seen: ", list(seen)[-1])
+    activation = choice("activation", ["sigmoid", "relu"], "nonlinearity: ")
+    dropout = choice("dropout", [0.0, 0.5], "dropout: ")
+    rule = choice("rule", list(design.RULES.values()), "rate: ")
+    examples = choice("seen", list(seen), "examples seen: ", list(seen)[-1])
     error = f"error on {'held-out' if accuracy[0] == 'v' else 'test'} images, %"
     base = (
         alt.Chart(rows)
@@ -209,125 +209,12 @@ def grid(results: Path) -> alt.TopLevelMixin:
     return (band + line).add_params(activation, dropout, rule, examples).properties(width=WIDE, height=HEIGHT)
 
 
-def sigmoid() -> alt.TopLevelMixin:
-    """One unit's inputs under the sigmoid: their own mean and spread, or gamma and beta after BN."""
-    z = np.round(_normal_quantiles(400), 3)
-    sliders = [
-        _slider("mean", -6, 6, 3, "mean of the inputs: "),
-        _slider("spread", 0.5, 5, 3, "their spread: "),
-        _slider("gamma", 0.5, 5, 1, "gamma: "),
-        _slider("beta", -5, 5, 0, "beta: "),
-    ]
-    normalized = _choice("bn", ["with BN", "without BN"], "layer: ")
-    x = "(bn == 'with BN' ? gamma * datum.z + beta : mean + spread * datum.z)"
-    inputs = (
-        alt.Chart(pd.DataFrame({"z": z}))  # binned by hand: Vega-Lite would bin before it calculates
-        .transform_calculate(left=f"floor(({x} + 10) / 0.4) * 0.4 - 10")
-        .transform_filter("datum.left > -10.1 && datum.left < 9.9")
-        .transform_aggregate(count="count()", groupby=["left"])
-        .transform_calculate(right="datum.left + 0.4")
-        .mark_bar(opacity=0.6)
-        .encode(
-            x=alt.X("left:Q", bin="binned", title="input to the sigmoid", scale=alt.Scale(domain=[-10, 10])),
-            x2="right:Q",
-            y=alt.Y("count:Q", title="of 400 examples", scale=alt.Scale(domain=[0, 130])),
-        )
-    )
-    at = np.round(np.linspace(-10, 10, 101), 2)
-    curve = pd.DataFrame({"x": at, "s": np.round(1 / (1 + np.exp(-at)), 4)})
-    line = alt.Chart(curve).mark_line(color=style.VERMILION).encode(x="x:Q", y=alt.Y("s:Q", title="sigmoid"))
-    return (
-        alt.layer(inputs, line)
-        .resolve_scale(y="independent")
-        .add_params(*sliders, normalized)
-        .properties(width=WIDE, height=HEIGHT)
-    )
-
-
-def standardize() -> alt.TopLevelMixin:
-    """Two features: as they are, minus their means, divided by their standard deviations. Both axes have one scale."""
-    rng = np.random.default_rng(0)
-    shared, one, two = rng.random((3, 300))
-    x = np.column_stack([60 * (0.6 * shared + 0.4 * one), -200 * (1 - 0.6 * shared - 0.4 * two)])
-    mean, std = x.mean(axis=0), x.std(axis=0)
-    rows = pd.DataFrame(np.round(x, 2), columns=["a", "b"])
-    stage = _choice("stage", ["data", "minus mean", "divided by std"], "shown: ")
-    spread = "(stage == 'minus mean' ? 1 : {})"
-    steps = {
-        name: f"stage == 'data' ? datum.{name} : (datum.{name} - {mean[i]:.4f}) / {spread.format(round(std[i], 4))}"
-        for i, name in enumerate("ab")
-    }
-    ends = {
-        "domainMin": ("-210", "-140", "-3.5"),
-        "domainMax": ("70", "140", "3.5"),
-    }  # of both axes: shapes are true
-    same = alt.Scale(
-        nice=False,
-        **{
-            end: alt.expr(f"stage == 'data' ? {one} : stage == 'minus mean' ? {two} : {three}")
-            for end, (one, two, three) in ends.items()
-        },
-    )
-    return (
-        alt.Chart(rows)
-        .transform_calculate(x=steps["a"], y=steps["b"])
-        .mark_circle(opacity=0.5)
-        .encode(x=alt.X("x:Q", title="feature 1", scale=same), y=alt.Y("y:Q", title="feature 2", scale=same))
-        .add_params(stage)
-        .properties(width=320, height=320)
-    )
-
-
-def noise() -> alt.TopLevelMixin:
-    """What becomes of one activation of 1: by BN in 400 mini-batches it may be part of, by dropout in 400 masks."""
-    rng, value, draws = np.random.default_rng(1), 1.0, 400
-    edges, rows, rates = np.round(np.arange(-1, 3.01, 0.1) - 0.05, 2), [], (0.1, 0.3, 0.5)
-    for m in (4, 16, 64, 128, 512):
-        batch = rng.standard_normal((draws, m))
-        batch[:, 0] = value
-        y = (value - batch.mean(axis=1)) / batch.std(axis=1)
-        rows += [
-            ("BN", m, -1.0, at, n) for at, n in zip(edges, np.histogram(y, edges)[0].tolist(), strict=False)
-        ]
-    for p in rates:
-        y = value * (rng.random(draws) >= p) / (1 - p)
-        rows += [
-            ("dropout", -1, p, at, n)
-            for at, n in zip(edges, np.histogram(y, edges)[0].tolist(), strict=False)
-        ]
-    table = pd.DataFrame(rows, columns=["kind", "m", "p", "y", "count"]).query("count > 0")
-    table["end"] = (table["y"] + 0.1).round(2)
-    size = _choice("size", [4, 16, 64, 128, 512], "mini-batch: ", 64)
-    rate = _choice("rate", list(rates), "dropout rate: ", 0.5)
-    return (
-        alt.Chart(table)
-        .transform_filter((alt.datum["m"] == size) | (alt.datum["p"] == rate))
-        .mark_bar(opacity=0.8)
-        .encode(
-            x=alt.X(
-                "y:Q", bin="binned", title="what becomes of the activation", scale=alt.Scale(domain=[-1, 3])
-            ),
-            x2="end:Q",
-            y=alt.Y("count:Q", title="of 400", scale=alt.Scale(domain=[0, 400])),
-            row=alt.Row("kind:N", title=None),
-            color=alt.Color("kind:N", legend=None),
-        )
-        .add_params(size, rate)
-        .properties(width=WIDE, height=110)
-    )
-
-
 FROM_RESULTS: dict[str, Callable[[Path], alt.TopLevelMixin]] = {
     "figure1": figure1,
     "tolerance": tolerance,
     "fans": fans,
     "depth": depth,
     "grid": grid,
-}
-FOR_CLASS: dict[str, Callable[[], alt.TopLevelMixin]] = {
-    "sigmoid": sigmoid,
-    "standardize": standardize,
-    "noise": noise,
 }
 
 
@@ -379,18 +266,3 @@ def _arm(legend: bool = True) -> alt.Color:
 def caption(name: str) -> str:
     """The sentence below a widget and for those who do not see it."""
     return ((FROM_RESULTS | FOR_CLASS)[name].__doc__ or "").strip().replace("\n\n    ", " ")
-
-
-def _choice(name: str, options: list, label: str, value: object = None) -> alt.Parameter:
-    first = options[0] if value is None else value
-    return alt.param(name=name, value=first, bind=alt.binding_radio(options=options, name=label))
-
-
-def _slider(name: str, low: float, high: float, value: float, label: str) -> alt.Parameter:
-    return alt.param(name=name, value=value, bind=alt.binding_range(min=low, max=high, step=0.1, name=label))
-
-
-def _normal_quantiles(n: int) -> np.ndarray:
-    from scipy.stats import norm
-
-    return norm.ppf((np.arange(n) + 0.5) / n)
