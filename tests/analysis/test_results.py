@@ -139,6 +139,18 @@ def test_a_table_of_before_a_setting_was_there_has_its_default_when_seeds_are_ad
     assert both.groupby("seed")["optim.decay_times"].first().to_dict() == {0: 6.0, 7: 1.0}
 
 
+def test_runs_of_two_versions_in_one_table_are_told_apart_by_their_settings_and_not_by_their_age(tmp_path):
+    synthetic.write_run(tmp_path / "e/bn/a", state="running", finished=[0])
+    found = collect.collect(tmp_path / "e")
+    mixed = found.frame.assign(**{"eval.first": np.nan}), found.frame.assign(variant="baseline")
+    old = found.provenance[0] | {"config": {"optim.lr": 0.1}}
+    notes = [found.provenance[0] | {"config": found.provenance[0]["config"] | old["config"]}]
+    collect.save(found._replace(frame=pd.concat(mixed), provenance=notes), tmp_path / "results/e")
+    again = collect.added(found, tmp_path / "results/e")
+    assert again.frame["variant"].value_counts().to_dict() == {"bn": 2, "baseline": 2}
+    assert len(again.provenance) == 1 and again.frame["eval.first"].tolist() == [0] * 4
+
+
 def test_nothing_is_added_to_a_table_that_is_not_there_or_has_other_settings(tmp_path, capsys):
     synthetic.write_run(tmp_path / "e/bn/a")
     parts = ("--all", "--add", "--outputs", tmp_path, "--results", tmp_path / "results")

@@ -130,3 +130,12 @@ def test_a_configuration_read_back_from_a_run_s_folder_is_the_run_s(variant, tmp
     run(cfg, lambda done, remark: None)
     read = from_file(RunFolder.of(cfg).config)
     assert address(read) == address(cfg) and type(read.model) is type(cfg.model)
+
+
+def test_inception_s_rate_decays_slowly_unless_the_experiment_says_otherwise():
+    slow, own = (
+        single(["variant=bn_x5", "data=shapes"]),
+        single(["experiment=fig2_imagenet", "variant=bn_x5"]),
+    )
+    assert (slow.optim.decay, own.optim.decay, own.optim.decay_times) == (0.75, 0.02, 6)
+    assert single(["variant=bn_x5", "data=shapes", "optim.decay=0.5"]).optim.decay == 0.5

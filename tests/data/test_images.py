@@ -309,3 +309,9 @@ def test_the_same_images_are_moved_whatever_is_held_out():
         alone.eval_labels, tuned.test_labels
     )
     assert tuned.examples == alone.examples - 80 and tuned.eval_labels.bincount().tolist() == [20] * 4
+
+
+def test_a_class_that_would_lose_all_its_training_images_is_refused(tmp_path, settings):
+    write_folder(tmp_path / "data", two_classes() | {"train/a/more.jpg": picture(7)})
+    with pytest.raises(DataError, match=r"data\.moved=4 leaves 1 of 2 classes without"):
+        load(settings("imagefolder", moved=4, batch_size=1))

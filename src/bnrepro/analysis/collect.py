@@ -38,7 +38,7 @@ def collect(*runs_dirs: Path) -> Collected:
         if state != "finished" and not finished:
             continue
         config = _read_config(run.config)
-        settings = {key: value for key, value in config.items() if _is_hyperparameter(key)}
+        settings = {key: value for key, value in (defaults() | config).items() if _is_hyperparameter(key)}
         identity = {"experiment": config["experiment"], "variant": config["variant"]}
         table = _read_table(run.table)
         if finished is not None:  # seeds that are still in training stay out
@@ -103,7 +103,7 @@ def _is_hyperparameter(key: str) -> bool:
 
 
 def added(found: Collected, stem: Path) -> Collected:
-    """`found`, and of <stem>.parquet and .json what it does not have: a seed of a run, however it was trained.
+    """`found`, and of <stem>.parquet and .json what it does not have, by experiment, variant, settings and seed.
 
     So an experiment of several machines or days is collected seed by seed. Raises MissingData if the files are not
     there, ValueError if their runs are described by other settings. What an earlier version did not have yet (of data,
@@ -130,16 +130,19 @@ def added(found: Collected, stem: Path) -> Collected:
 
 
 def _with_settings(collected: Collected, columns: list[str], table: Path) -> Collected:
-    """With these columns of settings: those that it lacks have their defaults. Raises ValueError if they have none."""
-    absent = set(columns) - set(collected.frame.columns)
-    later = {column: value for column, value in defaults().items() if column in absent}
-    if unknown := sorted(absent - set(later)):
+    """With these columns of settings. What an earlier version lacks has its default; ValueError if it has none."""
+    later = {column: value for column, value in defaults().items() if column in columns}
+    if unknown := sorted(set(columns) - set(collected.frame.columns) - set(later)):
         raise ValueError(
             f"{table}: other columns of settings ({', '.join(unknown)}), so that nothing can be added"
         )
-    frame = collected.frame.assign(**later)[KEYS + columns]
+    frame = collected.frame.reindex(columns=KEYS + columns)
+    gaps = {column: value for column, value in later.items() if frame[column].isna().any()}
+    frame = frame.assign(
+        **{column: frame[column].where(frame[column].notna(), value) for column, value in gaps.items()}
+    )
     provenance = [entry | {"config": later | entry["config"]} for entry in collected.provenance]
-    return collected._replace(frame=frame, provenance=provenance)
+    return collected._replace(frame=frame.infer_objects(), provenance=provenance)
 
 
 def _identity(entry: dict[str, Any]) -> str:

@@ -33,7 +33,9 @@ class DataConfig:
     flip: bool = False  # augmentation: mirror half of the images
     distort: float = 0.0  # augmentation: brightness, contrast, saturation each times U(1 - d, 1 + d)
     binarize: bool = True  # pixels above 127 are 1, the others 0 (the paper's "binary image"; threshold ours)
-    moved: int = 0  # training images moved to the test set, as many of each class: where it is small
+    moved: int = (
+        0  # training images moved to the test set, as even over classes as it goes: where it is small
+    )
     holdout: int = 0  # training images set aside for tuning: evaluated as val/*; test/* is left alone
     examples: int = 0  # training images that a seed sees, a subset of its own (fewer: part of more); 0: all
 
@@ -187,9 +189,7 @@ class TrainConfig:
 class EvalConfig:
     every: int = 500  # steps between evaluations
     points: int = 0  # instead of `every`: evaluations, equally spaced
-    first: int = (
-        0  # steps between evaluations in the first quarter of the run, where curves are steep; 0: `every`
-    )
+    first: int = 0  # also each so many steps of the first quarter, where curves are steep; 0: as `every`
     early: bool = True  # also at steps 1, 2, 5, 10, 20, 50, ... below `every`
     # What is measured beside the split's accuracy: measure/evaluators.py has one evaluator for each name.
     probe: bool = True  # percentiles of the inputs to nonlinearities (Figures 1b and 1c)

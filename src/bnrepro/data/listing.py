@@ -131,7 +131,11 @@ def _tree(cfg: DataConfig, root: Path, classes: list[str]) -> Listing:
     parts = [part for part in (root / "train", root / "val") if part.is_dir()]
     for name in ("train", "val"):
         if root / name not in parts and (name == "train" or not (cfg.holdout or cfg.moved)):
-            less = "" if name == "train" else ", or data.holdout to measure on so many training images"
+            less = (
+                ""
+                if name == "train"
+                else ", or data.holdout to measure on so many training images (or data.moved)"
+            )
             raise DataError(f"data={cfg.name}: no folder {root / name}; set data.root or BNREPRO_DATA{less}")
     entries = (entry for part in parts for entry in os.scandir(part))
     classes = classes or sorted({e.name for e in entries if e.is_dir() and e.name[0] != "."})

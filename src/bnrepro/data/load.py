@@ -79,6 +79,9 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
             test["eval_images"] = _joined(data.eval_images, moved)
             test["eval_labels"] = torch.cat([data.eval_labels, labels])
         data = replace(_training(data, order[cfg.moved :]), **test)
+        if (left := data.labels.bincount(minlength=data.classes)).min() == 0:
+            lost = f"{int((left == 0).sum())} of {data.classes} classes"
+            raise DataError(f"data.moved={cfg.moved} leaves {lost} without training images")
     if cfg.holdout:
         order = _permuted(data, "holdout", cfg)
         order = order if data.flat else _class_by_class(order, data.labels)

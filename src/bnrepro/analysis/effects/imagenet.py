@@ -175,11 +175,11 @@ def speedups(frame: pd.DataFrame, shares: Iterable[float] = SHARES) -> pd.DataFr
     others, rows = [v for v in nets(frame) if v != BASELINE], []
     for share in shares:
         needed = steps(frame, share)["steps"].unstack("variant")
-        rows += [
-            (share, variant, *steps_ratio(frame, variant, share=share))
-            for variant in others
-            if variant in needed and np.isfinite(needed[[variant, BASELINE]]).all(axis=None)
-        ]
+        for variant in [v for v in others if v in needed]:
+            both = needed[[variant, BASELINE]].dropna()  # seeds that both have
+            if len(both) and np.isfinite(both).all(axis=None):
+                mine = frame[frame["seed"].isin(both.index)]
+                rows.append((share, variant, *steps_ratio(mine, variant, share=share)))
     return pd.DataFrame(rows, columns=["share", "variant", "value", "low", "high", "n"])
 
 

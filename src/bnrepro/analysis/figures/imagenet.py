@@ -101,10 +101,11 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
                 mark = {"color": look["color"], "marker": look["marker"], "mfc": "none", "clip_on": False}
                 ax.plot(103.5, published[variant], ls="", ms=6, **mark)
         ax.axhline(1, color=GREY, lw=0.9)
+        shown = [value for value in (*table["value"], *published.values()) if np.isfinite(value)]
         ax.set(
             yscale="log",
             xlim=(None, 105),
-            ylim=(0.04, 3),
+            ylim=(0.8 * min(0.05, *shown), 1.2 * max(2, *shown)),
             xlabel="accuracy to be reached, % of Inception's best",
         )
         ax.set_ylabel("steps / Inception's steps")
@@ -117,10 +118,11 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
             where = {"xycoords": ("axes fraction", "data"), "va": "center"}
             ax.annotate(effects.NETS[variant], (1.015, np.exp(height)), **where, **look)
         beside = " Open marks: the paper's, on ImageNet." if published else ""
+        seeds = " to ".join(dict.fromkeys(f"{n:g}" for n in (table["n"].min(), table["n"].max())))
         style.caption(
             fig,
             f"{described(frame)}. Steps to a share of Inception's best accuracy, divided by Inception's own: geometric"
-            f" mean of {int(table['n'].max())} paired seeds; band: 95% interval. BN: {normalized_by(frame)}."
+            f" mean of {seeds} paired seeds; band: 95% interval. BN: {normalized_by(frame)}."
             f"{beside} A net's line ends where one of its seeds does not arrive.",
         )
         return fig
@@ -232,7 +234,7 @@ def published_multiples(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.
 
 
 def published_rates(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
-    yield "rates_imagenet", effects.rises(frame)
+    yield "rates_fig2", effects.rises(frame)
 
 
 def published(
