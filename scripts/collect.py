@@ -1,7 +1,6 @@
 """Finished runs in outputs/<experiment> -> results/<experiment>.parquet and .json (provenance)."""
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -61,16 +60,12 @@ def collected(args: argparse.Namespace) -> int:
                 folders = [place for name in experiments for place in places(name, args.outputs)]
             found = collect.collect(*folders)
             if args.add:
-                new = found
+                now = {collect.identity(run) for run in found.provenance}
                 found = collect.added(found, args.results / name)
-                if others := {_settings(e) for e in found.provenance} - {
-                    _settings(e) for e in new.provenance
-                }:
-                    runs = "1 run is" if len(others) == 1 else f"{len(others)} runs are"
-                    print(
-                        f"collect: {runs} kept that were not found now: other variants or settings",
-                        file=sys.stderr,
-                    )
+                if kept := {collect.identity(run) for run in found.provenance} - now:
+                    runs = "1 run is" if len(kept) == 1 else f"{len(kept)} runs are"
+                    words = f"{runs} kept that were not found now: other variants or settings"
+                    print(f"collect: {words}", file=sys.stderr)
         except ModuleNotFoundError as error:
             words = f"{error.name} knows an experiment's own runs: pip install 'bnrepro[train]', or take all with --all"
             print(f"collect: {words}", file=sys.stderr)
@@ -89,10 +84,6 @@ def collected(args: argparse.Namespace) -> int:
         written = collect.save(found, args.results / name)
         print(f"{len(found.provenance)} runs, {len(found.frame):,} rows: {', '.join(map(str, written))}")
     return 0
-
-
-def _settings(entry: dict) -> str:
-    return json.dumps([entry["variant"], entry["config"]], sort_keys=True)
 
 
 def _others(experiments: list[Path], taken: list[Path]) -> int:

@@ -39,14 +39,14 @@ def collect(*runs_dirs: Path) -> Collected:
             continue
         config = _read_config(run.config)
         settings = {key: value for key, value in (defaults() | config).items() if _is_hyperparameter(key)}
-        identity = {"experiment": config["experiment"], "variant": config["variant"]}
+        names = {"experiment": config["experiment"], "variant": config["variant"]}
         table = _read_table(run.table)
         if finished is not None:  # seeds that are still in training stay out
             table = table[table["seed"].isin(finished)]
-        tables.append(table.assign(**identity, **settings, _run=run.name))
+        tables.append(table.assign(**names, **settings, _run=run.name))
         seeds = sorted(map(int, table["seed"].unique()))
         provenance.append(
-            {"run": run.name, **identity, "seeds": seeds, "config": settings, "provenance": details}
+            {"run": run.name, **names, "seeds": seeds, "config": settings, "provenance": details}
         )
     if not tables:
         skipped = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
@@ -115,13 +115,13 @@ def added(found: Collected, stem: Path) -> Collected:
     before = Collected(pd.read_parquet(table), json.loads(notes.read_text()), [])
     columns = sorted({*before.frame.columns, *found.frame.columns} - {*KEYS})
     before, found = (_with_settings(each, columns, table) for each in (before, found))
-    frame, identity = before.frame, [*KEYS[:3], *columns]
-    anew = found.frame[identity].drop_duplicates()
-    where = frame[identity].merge(anew, how="left", on=identity, indicator="found")["found"]
-    again = {(_identity(entry), seed) for entry in found.provenance for seed in entry["seeds"]}
+    frame, keys = before.frame, [*KEYS[:3], *columns]
+    anew = found.frame[keys].drop_duplicates()
+    where = frame[keys].merge(anew, how="left", on=keys, indicator="found")["found"]
+    again = {(identity(entry), seed) for entry in found.provenance for seed in entry["seeds"]}
     earlier = []
     for entry in before.provenance:
-        seeds = [seed for seed in entry["seeds"] if (_identity(entry), seed) not in again]
+        seeds = [seed for seed in entry["seeds"] if (identity(entry), seed) not in again]
         earlier += [entry | {"seeds": seeds}] if seeds else []
     frames = [frame[(where == "left_only").to_numpy()], found.frame]
     return found._replace(
@@ -145,7 +145,8 @@ def _with_settings(collected: Collected, columns: list[str], table: Path) -> Col
     return collected._replace(frame=frame.infer_objects(), provenance=provenance)
 
 
-def _identity(entry: dict[str, Any]) -> str:
+def identity(entry: dict[str, Any]) -> str:
+    """What tells a run of the provenance from others, whatever its seeds: experiment, variant, settings."""
     return json.dumps([entry["experiment"], entry["variant"], entry["config"]], sort_keys=True)
 
 
