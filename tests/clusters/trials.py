@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ class Disagreement(AssertionError):
 
 
 def train(settings: list[str]) -> subprocess.Popen:
+    # A shell starts what it leaves in the background with Ctrl-C ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([*TRAIN, *settings], **pipes)
 
