@@ -35,6 +35,25 @@ def test_every_claim_that_was_judged_has_a_page_with_its_verdict():
             assert re.search(rf'!!! \w+ "{claim}, .*: {verdict}"', text), claim
 
 
+def test_each_rule_of_a_claim_is_dated_by_the_runs_that_it_judges():
+    rule = {
+        "p_if_right": "1",
+        "p_if_no_effect": "0",
+        "coverage": "",
+        "committed": "2026-01-02T00:00:00+00:00",
+    }
+    rows = {
+        "C7": rule | {"data_from": "2026-01-03T00:00:00+00:00"},
+        "C7-Inception": rule | {"data_from": "2026-01-01"},
+    }
+    words = ("note", "statement", "short", "notebook", "config")
+    said = pages.verdict(
+        "C7", pd.Series(dict.fromkeys(words, "-") | {"verdict": "partly"}), pd.DataFrame(rows).T
+    )
+    mnist, inception = (line for line in said.splitlines() if "Written on" in line)
+    assert "older than the runs" in mnist and "younger than some of the runs" in inception
+
+
 def test_every_setting_is_in_the_reference_with_what_it_means():
     text = pages.settings()
     for key in set(kinds()) - {"model.name"}:  # set by model=

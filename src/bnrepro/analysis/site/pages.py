@@ -103,10 +103,7 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
         lines.append(f"{name} says *reproduced* with probability {odds}" + _coverage(rule) + ".")
         if float(rule["p_if_right"]) < 0.5:
             lines[-1] += f" With {row['n']} {row['of']} it can hardly say so, whoever is right."
-        age = {"yes": "it is older than the runs", "no": "**it is younger than some of the runs**"}.get(
-            row["rule_first"]
-        )
-        lines[-1] += f" Written on {rule['committed'][:10]}" + (f": {age}." if age else ".")
+        lines[-1] += f" Written on {rule['committed'][:10]}{_age(rule)}."
     lines.append(f"What would change it: {CHANGES[row['verdict']]}.")
     notebook = f" [Notebook](../{row['notebook']})." if row["notebook"] else ""
     lines[-1] += f" Runs: `{row['config']}`.{notebook}" if row["config"] else notebook
@@ -115,6 +112,14 @@ def verdict(claim: str, row: pd.Series, rules: pd.DataFrame) -> str:
     joined = re.sub(r"\n\n(?=- )", "\n", "\n\n".join(lines)) if bullets else "\n\n".join(lines)
     joined = joined.replace(".\n- ", ".\n\n- ", 1)
     return head + "\n".join(f"    {line}".rstrip() for line in joined.splitlines())
+
+
+def _age(rule: pd.Series) -> str:
+    """Whether it is older than the first run that it judges: its own runs, where a claim has several rules."""
+    if not rule["data_from"]:
+        return ""
+    first = rule["committed"] < rule["data_from"]  # ISO, UTC
+    return ": it is older than the runs" if first else ": **it is younger than some of the runs**"
 
 
 def settings() -> str:
