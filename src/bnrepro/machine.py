@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -30,8 +30,8 @@ CORES = "BNREPRO_CORES"  # the environment variable that says how many cores thi
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # Ctrl-C, and what schedulers and terminals send
 
 
-def answer_signals() -> None:
-    """From now on the first of SIGNALS raises Stopped in the main thread; a second one ends the process at once.
+def answer_signals(names: Iterable[str] = SIGNALS) -> None:
+    """From now on the first of these signals raises Stopped in the main thread; a second ends the process at once.
 
     What was ignored before, as SIGHUP under nohup, stays so.
     """
@@ -43,7 +43,7 @@ def answer_signals() -> None:
         _asked.append(signum)
         raise Stopped(signum)
 
-    for name in SIGNALS:
+    for name in names:
         number = getattr(signal, name, None)  # Windows lacks some
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, answer)

@@ -261,3 +261,14 @@ def test_what_wandb_keeps_inside_a_run_is_no_run(folder: RunFolder):
         (place / "config.yaml").touch()
     found = RunFolder.below(folder.path.parents[1])
     assert [run.path.name for run in found] == [folder.path.name, "lr0.2"]
+
+
+def test_a_run_is_at_work_while_a_process_holds_its_lock_whatever_it_says_itself(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.at_work()
+    folder.make()
+    assert not folder.at_work() and not list(folder.path.iterdir())
+    with folder.lock():
+        assert folder.at_work() and folder.state([0]) == "not started"
+    folder.write_status("running", [], {})  # and was killed
+    assert not folder.at_work()

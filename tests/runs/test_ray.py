@@ -1,5 +1,6 @@
 """Sweeps sent to Ray, without one: tasks are called here. With a cluster: tests/clusters/ray_trial.py."""
 
+import subprocess
 import sys
 
 import pytest
@@ -46,6 +47,11 @@ def test_a_task_trains_where_the_sweep_was_started_and_its_run_names_the_users_c
     assert module._train([cfg], ["scripts/train.py", "-m", "seeds=2"], str(tmp_path), 1) == "finished"
     assert RunFolder.of(cfg).status()["provenance"]["command"] == "python scripts/train.py -m seeds=2"
     assert module.machine.cores() == 1
+
+
+def test_what_ray_must_load_before_it_can_interrupt_a_task_is_light():
+    code = "import sys, bnrepro.runs.ray; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_task_that_fails_says_why_and_one_that_is_lost_says_how_often():

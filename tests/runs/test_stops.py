@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,29 @@ def test_a_signal_leaves_a_checkpoint_and_the_state_interrupted(name, config, qu
     assert all(0 <= job.step < 1500 for job in jobs_of(cfg))
     assert run(cfg, quiet) == "finished"
     assert folder.table.read_bytes() == whole(cfg)
+
+
+def test_a_stop_that_a_library_swallows_ends_the_run_at_its_next_evaluation(config, whole, quiet):
+    cfg = config(*LONG, "train.engine=eager")
+    before = {name: signal.getsignal(getattr(signal, name)) for name in SIGNALS}
+
+    def swallowing(done: int, remark: str) -> None:
+        if done == 500:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    machine.answer_signals()
+    try:
+        with pytest.raises(machine.Stopped):
+            run(cfg, swallowing)
+    finally:
+        machine._asked.clear()
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+    assert RunFolder.of(cfg).state(cfg.seeds) == "interrupted"
+    assert {job.step for job in jobs_of(cfg)} == {500}
+    assert run(cfg, quiet) == "finished"
+    assert RunFolder.of(cfg).table.read_bytes() == whole(cfg)
 
 
 def full(*_, **__):

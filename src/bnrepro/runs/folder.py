@@ -130,6 +130,17 @@ class RunFolder:
                 raise ConfigError(f"cannot lock {self}: {error.strerror}; is it another user's?") from error
             yield
 
+    def at_work(self) -> bool:
+        """Whether another process works on this run: from before it says so until after its last word."""
+        lock = self.path / "lock"
+        if not lock.exists():
+            return False
+        try:
+            with files.locked(lock):
+                return False
+        except files.Busy:
+            return True
+
     def wait(self) -> None:
         """Until no other process works on this run."""
         with files.locked(self.path / "lock", busy=lambda: None):

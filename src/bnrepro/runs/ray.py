@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -19,7 +20,6 @@ from bnrepro.config import Config, ConfigError, RayConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.machine import WorkerLost
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.sweep import label, train_pack
 
 
 def check_ray(settings: RayConfig) -> None:
@@ -51,6 +51,8 @@ def train_on_ray(
     import ray
     from ray.exceptions import RayError
 
+    from bnrepro.runs.sweep import label
+
     limits = {"num_cpus": settings.cpus_per_task, "num_gpus": settings.gpus_per_task}
     # A worker or a node that dies is tried again; an exception of the training is not.
     task = ray.remote(**limits, max_retries=settings.max_retries, retry_exceptions=False)(_train)
@@ -75,22 +77,26 @@ def train_on_ray(
         for each in waiting:
             ray.cancel(each)
         end = time.monotonic() + settings.stop_s  # Ray answers at once; the tasks have yet to save
-        while any(_running(pack) for pack in waiting.values()) and time.monotonic() < end:
+        folders = [RunFolder.of(cfg) for pack in waiting.values() for cfg in pack]
+        while any(folder.at_work() for folder in folders) and time.monotonic() < end:
             time.sleep(0.2)
         raise
     return failed
 
 
-def _running(pack: list[Config]) -> bool:
-    return any(RunFolder.of(cfg).state(cfg.seeds) == "running" for cfg in pack)
-
-
 def _train(pack: list[Config], command: list[str], folder: str, cores: int) -> str:
-    """What a task does, in a process that Ray started."""
-    os.chdir(folder)
-    os.environ[machine.CORES] = str(cores)
-    sys.argv[:] = command  # the user's, not this process's: for provenance
-    return train_pack(pack)
+    """What a task does, in a process that Ray started, and which it interrupts when the sweep is stopped."""
+    before = signal.getsignal(signal.SIGINT)
+    machine.answer_signals(["SIGINT"])
+    try:
+        from bnrepro.runs.sweep import train_pack  # torch: seconds, in which an interrupt may come, too
+
+        os.chdir(folder)
+        os.environ[machine.CORES] = str(cores)
+        sys.argv[:] = command  # the user's, not this process's: for provenance
+        return train_pack(pack)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reason(error: Any, settings: RayConfig) -> str:

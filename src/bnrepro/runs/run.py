@@ -87,6 +87,10 @@ class Run:
             recorder.rewind(self.step, self.seeds)
 
     def record(self, step: int, measures: list[Measures]) -> None:
+        if (
+            stop := machine.stop_asked()
+        ):  # raised before, where a library lets nothing through: in an import, a callback
+            raise stop
         for recorder in self._recorders:
             for seed, (values, histograms) in zip(self.seeds, measures[self.rows], strict=True):
                 recorder.log(step, seed, values, histograms)
