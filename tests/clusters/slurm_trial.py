@@ -28,6 +28,7 @@ PAIR = ["variant=bn", "train.steps=3000", "train.checkpoint_seconds=0.1"]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, help="how often all of it (1)")
+    parser.add_argument("--only", help="one of the trials: a part of its name")
     args = parser.parse_args()
     install()
     at = Path(tempfile.mkdtemp(prefix="bnrepro-slurm-", dir="/var/tmp"))
@@ -38,7 +39,9 @@ def main() -> int:
         with cluster(at / "cluster"):
             print(f"a Slurm of two nodes is up ({time.monotonic() - begun:.0f} s)", flush=True)
             for i in range(args.repeat):
-                for trial in (killed_and_cancelled, two_nodes, out_of_time):
+                for trial in (killed_and_cancelled, two_nodes, out_of_time, preempted):
+                    if args.only and args.only not in trial.__name__:
+                        continue
                     begun, outputs = time.monotonic(), at / f"{trial.__name__}-{i}"
                     trial(outputs, expected)
                     print(
@@ -109,6 +112,21 @@ def two_nodes(outputs: Path, expected: dict[str, bytes]) -> None:
     agree(status == 1 and "1/1 scratch/bn" in out, f"exit status {status} of a job that lost a task:\n{out}")
     finished(train(command))
     same(outputs, expected)
+
+
+def preempted(outputs: Path, expected: dict[str, bytes]) -> None:
+    """A job that makes room for a more urgent one goes back into the queue, told in time or not, and finishes."""
+    for partition in ("cpu", "patient"):
+        place = outputs / partition
+        sweep = train([*SLURM, f"hydra.launcher.partition={partition}", *LONG, f"output={place}"])
+        until(lambda: [each for each in queue() if at_work(each.job)], "a job at work")
+        urgent = ["--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"]
+        subprocess.run(["sbatch", *urgent], check=True, stdout=subprocess.DEVNULL)
+        out, status = ended(sweep)
+        agree(status == 0, f"exit status {status} of a preempted job ({partition}):\n{out}")
+        (origin,) = (json.loads(path.read_text())["provenance"] for path in place.glob("*/*/*/run.json"))
+        agree(bool(origin.get("earlier_sessions")), f"{partition}: it was not preempted")
+        same(place, expected)
 
 
 class Queued(NamedTuple):

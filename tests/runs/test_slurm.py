@@ -148,6 +148,22 @@ def test_a_job_told_to_save_goes_back_into_the_queue_and_a_cancelled_one_does_no
         assert requeued == queued and ended.value.code == 128 + number
 
 
+@pytest.mark.parametrize(("said", "back"), [("2026-01-02T03:04:05", True), ("None", False), (None, False)])
+def test_a_job_that_slurm_asks_to_make_room_goes_back_into_the_queue(said, back, job, tmp_path, monkeypatch):
+    if said:
+        program = tmp_path / "scontrol"
+        program.write_text(
+            f"#!/bin/sh\necho JobId=$3 PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime={said}\n"
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin" if said else str(tmp_path))
+    requeued: list[int] = []
+    signal.signal(signal.SIGUSR2, lambda signum, frame: requeued.append(signum))
+    with pytest.raises(SystemExit):
+        job(lambda: os.kill(os.getpid(), signal.SIGTERM))()
+    assert requeued == [signal.SIGUSR2] * back
+
+
 def test_a_job_that_fails_is_no_success_for_slurm(job):
     def fail() -> None:
         raise OSError("disk full")

@@ -1,14 +1,15 @@
 """A sweep on a Slurm cluster: each pack of runs is one job of an array, sent by submitit (the extra `slurm`).
 
-A job that nears its time limit, or is preempted, gets SIGUSR2: it saves its checkpoint and goes back into the
-queue. scancel's SIGTERM ends it with its checkpoint saved. Jobs and the process that sent them share the folder
-of results and nothing else.
+A job that nears its time limit gets SIGUSR2: it saves its checkpoint and goes back into the queue. So does one that
+is preempted and told so in time, by SIGTERM; scancel's SIGTERM ends it with its checkpoint saved. Jobs and the
+process that sent them share the folder of results and nothing else.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -51,7 +52,8 @@ class PackJob:
             return state
         except BaseException as error:
             stop = machine.stop_asked(error)
-            if stop and stop.status == 128 + signal.SIGUSR2 and callable(requeue):
+            back = stop and (stop.status == 128 + signal.SIGUSR2 or _preempted())
+            if back and callable(requeue):
                 requeue(signal.SIGUSR2, None)  # ends this process
             leave_process_group(together=False)
             if stop:
@@ -63,6 +65,20 @@ class PackJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _preempted() -> bool:
+    """Whether Slurm takes the node away for a more urgent job, and has given this one time to save (GraceTime).
+
+    It sends SIGTERM, as scancel does; a job that ends by itself in that time has failed, and does not come back.
+    """
+    command = ["scontrol", "show", "job", os.environ.get("SLURM_JOB_ID", "")]
+    try:
+        said = subprocess.run(command, text=True, capture_output=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    found = re.search(r"\bPreemptTime=(\S+)", said)
+    return found is not None and found[1] != "None"
 
 
 def _join_tasks() -> None:
