@@ -84,6 +84,7 @@ def test_a_stop_that_a_library_swallows_ends_the_run_at_its_next_evaluation(conf
             with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
 
+    as_from_a_terminal()
     machine.answer_signals()
     try:
         with pytest.raises(machine.Stopped):
