@@ -46,7 +46,7 @@ test: $(ENV)  ## the whole test suite (7 minutes)
 chaos: $(ENV)  ## kill commands 200 times at random moments and compare what is left, byte for byte (17 minutes)
 	@OMP_NUM_THREADS=1 $(PY) tests/chaos/chaos.py $(ARGS)
 
-test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: jobs killed, cancelled, preempted, out of time (10 minutes; root)
+test-slurm: $(ENV)  ## sweeps on a Slurm of two nodes that it starts here: killed, cancelled, preempted, out of time (10 minutes; root)
 	@$(PY) tests/clusters/slurm_trial.py $(ARGS)
 
 test-ray: $(ENV)  ## sweeps on a Ray cluster of two nodes that it starts here: a worker killed, a node lost, a stop (4 minutes)

@@ -87,9 +87,7 @@ class Run:
             recorder.rewind(self.step, self.seeds)
 
     def record(self, step: int, measures: list[Measures]) -> None:
-        if (
-            stop := machine.stop_asked()
-        ):  # raised before, where a library lets nothing through: in an import, a callback
+        if stop := machine.stop_asked():  # a library swallowed it: in an import, in a callback
             raise stop
         for recorder in self._recorders:
             for seed, (values, histograms) in zip(self.seeds, measures[self.rows], strict=True):
