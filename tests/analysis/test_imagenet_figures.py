@@ -99,6 +99,23 @@ def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence
     assert {t.get_text() for t in right.texts} == {"Inception-x5", "Inception-Sigmoid"}
 
 
+def test_captions_say_how_many_seeds_each_net_has_and_two_seeds_draw_no_interval():
+    few = FRAME[(FRAME["seed"] < 2) | (FRAME["variant"] == "bn_baseline")]
+    figure, _, _, ratios = (what for _, what in imagenet.published(few))
+    assert imagenet.counted(few) == "2 to 3 seeds" and imagenet.counted(FRAME) == "3 seeds"
+    assert "Mean of 2 to 3 seeds" in " ".join(t.get_text() for t in figure.texts)
+    bands = [band.get_paths() for band in ratios.axes[0].collections]
+    assert not any(bands), "all pairs with Inception are two"
+    assert any(band.get_paths() for band in MADE[3][1].axes[0].collections)
+
+
+def test_figure_2_names_only_the_kinds_of_failure_that_it_shows():
+    sigmoid = FRAME[FRAME["variant"] != "inception_x5"]
+    below = imagenet.figure2(sigmoid).axes[1]
+    assert below.get_title() == "(b) without BN, with sigmoids"
+    assert "not finite" not in " ".join(t.get_text() for t in below.figure.texts)
+
+
 def test_without_the_nets_that_fail_and_without_probes_figure_2_has_one_panel_and_stands_alone():
     few = synthetic.figure2(seeds=1).query("variant in ('inception', 'bn_baseline')")
     made = list(imagenet.published(few.drop(columns=["data.num_classes", "data.size"])))

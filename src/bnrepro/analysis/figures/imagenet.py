@@ -15,6 +15,7 @@ from bnrepro.analysis.figures import style
 from bnrepro.analysis.figures.style import AMBER, BLUE, GREEN, GREY, PINK, SKY, VERMILION
 
 DASHED = (0, (4, 1.5))  # without BN, as in the other figures
+FEW = 3  # seeds from which on a t interval is drawn
 LOOKS = {  # shapes mark the steps to the target
     "inception": {"color": VERMILION, "linestyle": DASHED, "marker": "v"},
     "bn_baseline": {"color": BLUE, "linestyle": "-", "marker": "s"},
@@ -24,7 +25,8 @@ LOOKS = {  # shapes mark the steps to the target
     "inception_x5": {"color": "#000000", "linestyle": DASHED, "marker": "X"},
     "inception_sigmoid": {"color": AMBER, "linestyle": (0, (1, 1)), "marker": "P"},
 }
-FAILING = {"inception_x5": "bn_x5", "inception_sigmoid": "bn_x5_sigmoid"}  # the same with BN, for comparison
+FAILING = {"inception_x5": "at 5 times the rate", "inception_sigmoid": "with sigmoids"}
+WITH_BN = {"inception_x5": "bn_x5", "inception_sigmoid": "bn_x5_sigmoid"}  # the same, for comparison
 
 
 def described(frame: pd.DataFrame) -> str:
@@ -35,6 +37,12 @@ def described(frame: pd.DataFrame) -> str:
         if column in frame and frame[column].nunique() == 1 and frame[column].iloc[0]:
             words.append(form.format(frame[column].iloc[0]))
     return ", ".join(word for word in words if word)
+
+
+def counted(frame: pd.DataFrame) -> str:
+    """How many each net has, for captions: "3 seeds", "2 to 4 seeds"."""
+    counts = frame.groupby("variant")["seed"].nunique()
+    return f"{style.span(counts)} seeds"
 
 
 def normalized_by(frame: pd.DataFrame) -> str:
@@ -59,20 +67,19 @@ def figure2(frame: pd.DataFrame) -> Figure:
         for ax in axes.flat:
             ax.set(ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
         if failing:
-            beside = [v for v in FAILING.values() if v in variants]
-            _lines(below, curve, beside, alpha=0.45, names=False)
+            pale = [WITH_BN[v] for v in failing if WITH_BN[v] in variants]
+            _lines(below, curve, pale, alpha=0.45, names=False)
             _lines(below, curve, failing)
             _crosses(below, frame, curve, failing)
             below.axhline(chance, color=GREY, lw=0.9, ls=(0, (1, 2)))
             above.set(title="(a) Inception, and with BN", xlabel="")
-            below.set_title("(b) without BN at 5 times the rate, or with sigmoids")
-        n = frame["seed"].nunique()
-        beside = (
-            f"(b) Pale: the same with BN. Dotted: chance, {chance:.3g}%. ×: a seed's loss was not finite."
-        )
+            below.set_title(f"(b) without BN, {' or '.join(FAILING[v] for v in failing)}")
+        lost = (frame["name"] == "diverged_at") & frame["variant"].isin(failing)
+        crosses = " ×: a seed's loss was not finite." if lost.any() else ""
+        beside = f"(b) Pale: the same with BN. Dotted: chance, {chance:.3g}%.{crosses}"
         style.caption(
             fig,
-            f"{described(frame)}. Mean of {n} seeds; band: lowest to highest seed. BN: {normalized_by(frame)}.",
+            f"{described(frame)}. Mean of {counted(frame)}; band: lowest to highest seed. BN: {normalized_by(frame)}.",
             "Grey line: Inception's best. Marks, on the mean curves: step at which it is reached, median of"
             f" seeds: {marks}.",
             *([beside] if failing else []),
@@ -94,7 +101,8 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
         ax, ends = fig.subplots(), {}
         for variant, rows in table.groupby("variant", sort=False):
             look, share = LOOKS[variant], 100 * rows["share"]
-            ax.fill_between(share, rows["low"], rows["high"], color=look["color"], alpha=0.18, lw=0)
+            enough = rows["n"].ge(FEW).to_numpy()  # the t interval of two seeds would fill the figure
+            ax.fill_between(share, rows["low"], rows["high"], enough, color=look["color"], alpha=0.18, lw=0)
             ax.plot(share, rows["value"], ms=4, **look)
             ends[variant] = float(np.log(rows["value"].iloc[-1]))
             if variant in published:
@@ -118,11 +126,12 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
             where = {"xycoords": ("axes fraction", "data"), "va": "center"}
             ax.annotate(effects.NETS[variant], (1.015, np.exp(height)), **where, **look)
         beside = " Open marks: the paper's, on ImageNet." if published else ""
-        seeds = " to ".join(dict.fromkeys(f"{n:g}" for n in (table["n"].min(), table["n"].max())))
+        pairs = style.span(table["n"])
+        few = f" from {FEW} seeds on" if table["n"].min() < FEW else ""
         style.caption(
             fig,
             f"{described(frame)}. Steps to a share of Inception's best accuracy, divided by Inception's own: geometric"
-            f" mean of {seeds} paired seeds; band: 95% interval. BN: {normalized_by(frame)}."
+            f" mean of {pairs} paired seeds; band: 95% interval{few}. BN: {normalized_by(frame)}."
             f"{beside} A net's line ends where one of its seeds does not arrive.",
         )
         return fig
@@ -171,10 +180,9 @@ def inputs(frame: pd.DataFrame) -> Figure:
             ax.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize=7)
             ax.grid(axis="x", visible=False)
             ax.set_visible(ax in axes[: len(variants) + 1])
-        n = frame["seed"].nunique()
         style.caption(
             fig,
-            f"{described(frame)}. By block, mean of {n} seeds. Line: median over units and examples; band:"
+            f"{described(frame)}. By block, mean of {counted(frame)}. Line: median over units and examples; band:"
             " 15th to 85th percentile at the last step; dotted: at the first.",
             "Of an Inception block: the last convolution of its double 3 × 3 branch. Last panel: standard"
             " deviation over training of one unit's median, over its mean p85 - p15.",
@@ -288,10 +296,11 @@ def _marks(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame) -> str:
     """
     goal = 100 * float(effects.target(frame).mean())
     ax.axhline(goal, color=GREY, lw=0.9)
-    needed, words = effects.steps(frame)["steps"].groupby("variant").median(), []
-    for variant in (v for v in effects.nets(frame) if v not in FAILING and v in needed):
-        at = needed[variant]
-        words.append(f"{effects.NETS[variant]} {f'{at:,.0f}' if np.isfinite(at) else 'never'}")
+    found, words = effects.steps(frame)[["steps", "budget"]].groupby("variant").median(), []
+    for variant in (v for v in effects.nets(frame) if v not in FAILING and v in found.index):
+        at, budget = found.loc[variant]
+        said = f"{at:,.0f}" if np.isfinite(at) else f"not in {budget:,.0f}"
+        words.append(f"{effects.NETS[variant]} {said}")
         if np.isfinite(at):
             mean = curve[variant].mean(axis=1).dropna()
             look = {"color": LOOKS[variant]["color"], "mfc": "none", "mew": 1.8, "ms": 8}

@@ -71,6 +71,11 @@ def rates_of(frame: pd.DataFrame) -> str:
     return "; ".join(words)
 
 
+def span(counts: pd.Series) -> str:
+    """ "3", or "2 to 4"."""
+    return " to ".join(dict.fromkeys(f"{count:g}" for count in (counts.min(), counts.max())))
+
+
 def split(frame: pd.DataFrame) -> str:
     return {"test": "test", "val": "validation"}[tidy.accuracy_name(frame).split("/")[0]]
 
