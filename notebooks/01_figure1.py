@@ -104,7 +104,7 @@ for regime, frame in regimes.items():
 #   arms.
 
 # %%
-card = claims.scorecard(folder).query("claim in ['C1', 'C2', 'C3', 'C16']")
+card = claims.scorecard(folder, "C1", "C2", "C3", "C16")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")

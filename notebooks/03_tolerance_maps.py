@@ -88,7 +88,7 @@ display(on_inception.multiples(inception))
 display(Markdown(report.effects_markdown(imagenet.failures(inception))))
 
 # %%
-card = claims.scorecard(folder).query("claim == 'C7'")
+card = claims.scorecard(folder, "C7")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
 print(report.origin(folder, "tolerance_maps", "rate_multiples", "c7_inception"))

@@ -78,7 +78,7 @@ display(Markdown(report.effects_markdown(gaps[gaps["arm"] == "with BN - BN, nois
 # a difference beside the noise.
 
 # %%
-card = claims.scorecard(folder).query("claim == 'C17'")
+card = claims.scorecard(folder, "C17")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].item(), "\n")
 print(report.origin(folder, "batch_noise"))

@@ -77,7 +77,7 @@ for row in table.query("p_holm < 0.05 and quantity == 'test accuracy'").to_dict(
 # the mechanism can be seen in isolation.
 
 # %%
-card = claims.scorecard(folder).query("claim in ['C12', 'C18']")
+card = claims.scorecard(folder, "C12", "C18")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")

@@ -91,7 +91,7 @@ for frame in frames.values():
 # more than half of the way from chance to its ReLU twin, and Inception less than a tenth.
 
 # %%
-card = claims.scorecard(folder).query("claim in ['C8', 'C9', 'C10', 'C11']")
+card = claims.scorecard(folder, "C8", "C9", "C10", "C11")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 for claim, note in zip(card["claim"], card["note"], strict=True):
     print(f"{claim}: {note}\n")

@@ -94,7 +94,7 @@ print(f"clear after Holm's correction: {(effects['p_holm'] < 0.05).sum()} of {le
 # a change whose interval holds -1 point stays open, and with it the claim.
 
 # %%
-card = claims.scorecard(folder).query("claim == 'C13'")
+card = claims.scorecard(folder, "C13")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print("\n".join(card["note"].iloc[0].split("; ")))
 print(report.origin(folder, "ablation_imagenet"))

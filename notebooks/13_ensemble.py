@@ -79,7 +79,7 @@ for number, rows in frame.groupby("seed"):
 # six networks; of several it covers both.
 
 # %%
-card = claims.scorecard(folder).query("claim == 'C14'")
+card = claims.scorecard(folder, "C14")
 display(Markdown(report.scorecard_markdown(card.assign(notebook=""))))
 print(card["note"].iloc[0])
 print(report.origin(folder, "fig4_ensemble"))

@@ -27,6 +27,14 @@ def test_cores_are_those_this_process_may_use_and_one_where_it_is_one_of_many(mo
     assert machine.cores() == os.cpu_count()
 
 
+@pytest.mark.parametrize(("said", "used"), [("1", 1), ("1000", None), ("", None), ("0", None), ("2,1", None)])
+def test_a_step_has_as_many_threads_as_omp_num_threads_says_and_never_more_than_there_are_cores(
+    said, used, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert machine.threads() == (used or machine.cores())
+
+
 def test_only_windows_is_not_supported(monkeypatch):
     assert machine.supported() == ""
     monkeypatch.setattr(sys, "platform", "win32")

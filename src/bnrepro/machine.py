@@ -84,6 +84,16 @@ def cores(share: bool = True) -> int:
     return os.cpu_count() or 1
 
 
+def threads() -> int:
+    """For the operations of one step: all cores, or OMP_NUM_THREADS where it says less, as everywhere in torch.
+
+    Two threads wait for each other at every operation: where other programs use the cores, too, that takes several
+    times as long as one thread alone.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores(), int(given)) if given.isdecimal() and int(given) else cores()
+
+
 def can_fork() -> bool:
     """macOS's own libraries and JAX have threads that hang a forked process."""
     return sys.platform == "linux" and "jax" not in sys.modules

@@ -134,6 +134,14 @@ def test_without_a_baseline_a_claim_is_not_tested_and_says_why(tmp_path):
     assert "baseline" in card.loc["C1", "note"]
 
 
+def test_claims_that_are_judged_alone_get_what_they_get_among_all(tmp_path):
+    both()["fig1_mnist"].to_parquet(tmp_path / "fig1_mnist.parquet")
+    card = claims.scorecard(tmp_path).query("claim in ('C2', 'C7')").reset_index(drop=True)
+    pd.testing.assert_frame_equal(claims.scorecard(tmp_path, "C2", "C7"), card)
+    with pytest.raises(KeyError, match="C99"):
+        claims.scorecard(tmp_path, "C99")
+
+
 def test_the_scorecard_survives_its_file_and_lands_between_the_markers(tmp_path):
     both()["fig1_mnist"].to_parquet(tmp_path / "fig1_mnist.parquet")
     card = claims.scorecard(tmp_path)
@@ -291,7 +299,7 @@ def test_a_rules_hash_follows_all_code_that_decides_and_no_words(module, old, ne
     assert old in text
 
     def hashes(text):
-        for cached in (source._origin, source._definitions):
+        for cached in (source._imports, source._definitions):
             cached.cache_clear()
         texts = {module: text}
         monkeypatch.setattr(

@@ -6,6 +6,7 @@ a rule is older than the runs that it judges.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,18 +71,20 @@ IN_SHORT = {  # for a page with little room: the claim, and what its effect is
 RULES_FILE = "rules.csv"
 
 
-def scorecard(results_dir: Path | str) -> pd.DataFrame:
+def scorecard(results_dir: Path | str, *only: str) -> pd.DataFrame:
     """One row per claim, from what is in results/; where an input is missing, "not tested" and why.
 
+    only: the claims to judge, as in scorecard(folder, "C8", "C9"); none: all of them. Raises KeyError for others.
     rule_first: whether the rule is older than the first run that it judges; "" where nothing was run.
     """
     folder = Path(results_dir)
-    frames = load(folder)
-    dates = _read_rules(folder)
+    statements = {claim: STATEMENTS[claim] for claim in only or STATEMENTS}
+    rules = {claim: whole(claim) for claim in statements}
+    frames, dates = load(folder, rules.values()), _read_rules(folder)
     rows = []
-    for claim, statement in STATEMENTS.items():
+    for claim, statement in statements.items():
         try:
-            verdict = whole(claim).judge(frames)
+            verdict = rules[claim].judge(frames)
         except MissingData as reason:
             verdict = Verdict("not tested", note=str(reason))
         older = [_older(dates.get(part, {}), RULES[part]) for part in PARTS.get(claim, (claim,))]
@@ -122,13 +125,17 @@ def _older(known: dict[str, str], rule: Rule) -> str:
     return "yes" if known["committed"] < known["data_from"] else "no"
 
 
-def load(folder: Path) -> dict[str, pd.DataFrame]:
-    """The frames that rules judge, as far as they are there."""
-    names = sorted({name for rule in RULES.values() for name in rule.experiments} - {"exact"})
-    frames = {name: tidy.load(path) for name in names if (path := folder / f"{name}.parquet").exists()}
-    if (folder / "exact.csv").exists():
-        frames["exact"] = pd.read_csv(folder / "exact.csv")
-    return frames
+def load(folder: Path, rules: Iterable[Rule]) -> dict[str, pd.DataFrame]:
+    """The frames that these rules judge, as far as they are there."""
+    names = {name for rule in rules for name in rule.experiments}
+    files = {
+        name: folder / (f"{name}.csv" if name == "exact" else f"{name}.parquet") for name in sorted(names)
+    }
+    return {
+        name: pd.read_csv(path) if name == "exact" else tidy.load(path)
+        for name, path in files.items()
+        if path.exists()
+    }
 
 
 def rules_table(results_dir: Path | str, now: str) -> pd.DataFrame:

@@ -37,15 +37,19 @@ def _follow(name: Name, found: dict[Name, str]) -> None:
             _follow((".".join(_origin(module, part.value.id)), part.attr), found)
 
 
-@functools.cache
 def _origin(module: str, name: str) -> Name:
     """Where a name that is used in a module is defined: there, or where it is imported from."""
-    for node in _tree(module).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                if name == (alias.asname or alias.name):
-                    return node.module, alias.name
-    return module, name
+    return _imports(module).get(name, (module, name))
+
+
+@functools.cache
+def _imports(module: str) -> dict[str, Name]:
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in _tree(module).body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
 
 
 @functools.cache
