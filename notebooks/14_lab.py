@@ -95,7 +95,7 @@ display(compare(lr=[0.1, 0.5, 2, 8, 32]))
 # <details><summary>Answer</summary>
 #
 # At 0.1 BN is far ahead, at 2 the net without BN is as good or better, at 8 only some of its seeds train, at 32
-# none does, while nets with BN still learn (to 78 to 89% here; at such a rate rounding decides, and on another kind
+# none does, while nets with BN mostly do (to 78 to 89% here; at such a rate rounding decides, and on another kind
 # of processor a seed of three ended at 27%). So BN makes the net *tolerant*: a rate may be wrong by a factor of
 # several tens. "How much better" depends on who chose the rate. The study compares twice therefore: at one
 # rate, and each arm at its own best.

@@ -27,11 +27,15 @@ def test_cores_are_those_this_process_may_use_and_one_where_it_is_one_of_many(mo
     assert machine.cores() == os.cpu_count()
 
 
-@pytest.mark.parametrize(("said", "used"), [("1", 1), ("1000", None), ("", None), ("0", None), ("2,1", None)])
+@pytest.mark.parametrize(
+    ("said", "used"), [("1", 1), ("1000", None), ("", None), ("0", None), ("2,1", None), (None, None)]
+)
 def test_a_step_has_as_many_threads_as_omp_num_threads_says_and_never_more_than_there_are_cores(
     said, used, monkeypatch
 ):
-    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
     assert machine.threads() == (used or machine.cores())
 
 

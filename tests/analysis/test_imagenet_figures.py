@@ -103,10 +103,21 @@ def test_captions_say_how_many_seeds_each_net_has_and_two_seeds_draw_no_interval
     few = FRAME[(FRAME["seed"] < 2) | (FRAME["variant"] == "bn_baseline")]
     figure, _, _, ratios = (what for _, what in imagenet.published(few))
     assert imagenet.counted(few) == "2 to 3 seeds" and imagenet.counted(FRAME) == "3 seeds"
+    assert imagenet.counted(FRAME[FRAME["seed"] == 0]) == "1 seed"
     assert "Mean of 2 to 3 seeds" in " ".join(t.get_text() for t in figure.texts)
     bands = [band.get_paths() for band in ratios.axes[0].collections]
     assert not any(bands), "all pairs with Inception are two"
+    said = " ".join(" ".join(t.get_text() for t in ratios.texts).split())
+    assert "no interval (not of fewer than 3 seeds)" in said
     assert any(band.get_paths() for band in MADE[3][1].axes[0].collections)
+
+
+def test_captions_say_the_length_of_all_nets_and_which_never_arrive_in_it():
+    short = FRAME["variant"] == "bn_x30"
+    frame = FRAME.assign(**{"train.steps": np.where(short, 400, 4000)})
+    assert "400 to 4,000 steps" in imagenet.described(frame)
+    said = " ".join(t.get_text() for t in imagenet.figure2(frame[(frame["step"] <= 300) | ~short]).texts)
+    assert "BN-x30 not in 300 (3 of 3 seeds)" in " ".join(said.split()) and "BN-x5 200," in said
 
 
 def test_figure_2_names_only_the_kinds_of_failure_that_it_shows():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bnrepro import machine
 from bnrepro.config import (
     Config,
     ConfigError,
@@ -25,7 +26,7 @@ from bnrepro.measure.evaluators import Measurer
 from bnrepro.models import Inception
 from bnrepro.models.inception import FIGURE5, local_response_norm
 from bnrepro.norm import normalization_layers
-from bnrepro.training.engines import Engine
+from bnrepro.training.engines import Engine, build_engine
 from bnrepro.training.engines.cuda import Cuda
 from bnrepro.training.engines.eager import Eager
 from bnrepro.training.state import Replica, State
@@ -161,6 +162,23 @@ def test_every_engine_trains_the_same_nets(images: Dataset, forks: None) -> None
     assert {"test/accuracy", "test/top5", "probe/conv1/typical/p50", "probe/5b/all/p85"} <= set(
         measured[0][0]
     )
+
+
+@pytest.mark.parametrize(("said", "used"), [("1", 1), ("2", 2), (None, 3)])
+def test_one_net_has_a_thread_a_core_or_as_many_as_omp_num_threads_says(
+    images: Dataset, monkeypatch: pytest.MonkeyPatch, said: str | None, used: int
+) -> None:
+    before, cfg = torch.get_num_threads(), run_config()
+    one = State([Replica(cfg, 0)], images)
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    try:
+        build_engine(one, images).close()
+        assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_run_resumed_from_its_state_goes_on_as_if_it_had_never_stopped(images: Dataset) -> None:

@@ -169,7 +169,7 @@ class TrainConfig:
     engine: str = "auto"  # what steps the nets: xla (flat nets on a CPU), eager (anything), cuda (a GPU)
     autocast: str = "off"  # bf16: forward and backward in bfloat16, parameters in float32
     processes: int = 1  # that share each mini-batch; torchrun sets it
-    workers: int = 0  # cores to use on a CPU; 0: all, and for one net of images OMP_NUM_THREADS
+    workers: int = 0  # cores to use on a CPU; 0: all (threads: no more than OMP_NUM_THREADS)
     checkpoint_seconds: float = 10.0  # at least so long between two checkpoints
     memory: float = 0.0  # GiB that a run may take; 0: what is free. A run that would need more is refused
 

@@ -74,7 +74,8 @@ RULES_FILE = "rules.csv"
 def scorecard(results_dir: Path | str, *only: str) -> pd.DataFrame:
     """One row per claim, from what is in results/; where an input is missing, "not tested" and why.
 
-    only: the claims to judge, as in scorecard(folder, "C8", "C9"); none: all of them. Raises KeyError for others.
+    only: the claims to judge, in this order, as in scorecard(folder, "C8", "C9"); none given: all of them. Raises
+    KeyError for what is no claim.
     rule_first: whether the rule is older than the first run that it judges; "" where nothing was run.
     """
     folder = Path(results_dir)

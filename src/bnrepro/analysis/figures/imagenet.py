@@ -32,6 +32,8 @@ WITH_BN = {"inception_x5": "bn_x5", "inception_sigmoid": "bn_x5_sigmoid"}  # the
 def described(frame: pd.DataFrame) -> str:
     """For captions: "imagenette, batch 32, 4,000 steps, 10 classes, 32 px, width × 0.25"."""
     words = [style.setting(frame, rates=False)]
+    if "train.steps" in frame and frame["train.steps"].nunique() > 1:
+        words.append(f"{style.span(frame['train.steps'])} steps")
     forms = {"data.num_classes": "{:g} classes", "data.size": "{:g} px", "model.multiplier": "width × {:g}"}
     for column, form in forms.items():
         if column in frame and frame[column].nunique() == 1 and frame[column].iloc[0]:
@@ -40,9 +42,9 @@ def described(frame: pd.DataFrame) -> str:
 
 
 def counted(frame: pd.DataFrame) -> str:
-    """How many each net has, for captions: "3 seeds", "2 to 4 seeds"."""
+    """How many each net has, for captions: "1 seed", "2 to 4 seeds"."""
     counts = frame.groupby("variant")["seed"].nunique()
-    return f"{style.span(counts)} seeds"
+    return f"{style.span(counts)} seed{'s' if counts.max() > 1 else ''}"
 
 
 def normalized_by(frame: pd.DataFrame) -> str:
@@ -53,7 +55,7 @@ def normalized_by(frame: pd.DataFrame) -> str:
 
 
 def figure2(frame: pd.DataFrame) -> Figure:
-    """(a) Inception and its variants with BN, marked where they reach its best; (b) the two that fail."""
+    """(a) Inception and its variants with BN, marked where they reach its best; (b) those that fail."""
     curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame))
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
@@ -101,8 +103,8 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
         ax, ends = fig.subplots(), {}
         for variant, rows in table.groupby("variant", sort=False):
             look, share = LOOKS[variant], 100 * rows["share"]
-            enough = rows["n"].ge(FEW).to_numpy()  # the t interval of two seeds would fill the figure
-            ax.fill_between(share, rows["low"], rows["high"], enough, color=look["color"], alpha=0.18, lw=0)
+            wide = rows["n"].lt(FEW).to_numpy()  # the t interval of two seeds would fill the figure
+            ax.fill_between(share, rows["low"], rows["high"], ~wide, color=look["color"], alpha=0.18, lw=0)
             ax.plot(share, rows["value"], ms=4, **look)
             ends[variant] = float(np.log(rows["value"].iloc[-1]))
             if variant in published:
@@ -127,11 +129,12 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
             ax.annotate(effects.NETS[variant], (1.015, np.exp(height)), **where, **look)
         beside = " Open marks: the paper's, on ImageNet." if published else ""
         pairs = style.span(table["n"])
-        few = f" from {FEW} seeds on" if table["n"].min() < FEW else ""
+        enough = "band: 95% interval" if table["n"].ge(FEW).any() else "no interval"
+        few = f" (not of fewer than {FEW} seeds)" if table["n"].lt(FEW).any() else ""
         style.caption(
             fig,
             f"{described(frame)}. Steps to a share of Inception's best accuracy, divided by Inception's own: geometric"
-            f" mean of {pairs} paired seeds; band: 95% interval{few}. BN: {normalized_by(frame)}."
+            f" mean of {pairs} paired seeds; {enough}{few}. BN: {normalized_by(frame)}."
             f"{beside} A net's line ends where one of its seeds does not arrive.",
         )
         return fig
@@ -296,11 +299,12 @@ def _marks(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame) -> str:
     """
     goal = 100 * float(effects.target(frame).mean())
     ax.axhline(goal, color=GREY, lw=0.9)
-    found, words = effects.steps(frame)[["steps", "budget"]].groupby("variant").median(), []
-    for variant in (v for v in effects.nets(frame) if v not in FAILING and v in found.index):
-        at, budget = found.loc[variant]
-        said = f"{at:,.0f}" if np.isfinite(at) else f"not in {budget:,.0f}"
-        words.append(f"{effects.NETS[variant]} {said}")
+    needed, words = effects.steps(frame), []
+    for variant in (v for v in effects.nets(frame) if v not in FAILING and v in needed.index):
+        mine = needed.loc[variant]
+        at, never, of = mine["steps"].median(), mine["censored"].sum(), len(mine)
+        late = f"not in {mine['budget'].max():,.0f} ({never} of {of} seeds)"
+        words.append(f"{effects.NETS[variant]} {f'{at:,.0f}' if np.isfinite(at) else late}")
         if np.isfinite(at):
             mean = curve[variant].mean(axis=1).dropna()
             look = {"color": LOOKS[variant]["color"], "mfc": "none", "mew": 1.8, "ms": 8}

@@ -72,8 +72,8 @@ def rates_of(frame: pd.DataFrame) -> str:
 
 
 def span(counts: pd.Series) -> str:
-    """ "3", or "2 to 4"."""
-    return " to ".join(dict.fromkeys(f"{count:g}" for count in (counts.min(), counts.max())))
+    """ "3", or "7,000 to 24,000"."""
+    return " to ".join(dict.fromkeys(f"{count:,}" for count in (counts.min(), counts.max())))
 
 
 def split(frame: pd.DataFrame) -> str:

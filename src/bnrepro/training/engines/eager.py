@@ -41,8 +41,7 @@ class Eager(Engine):
             _shared[id(self)] = (self, state)
             self._pool = machine.pool(processes, _one_thread)  # forked here, before anybody starts a thread
         elif data.device.type == "cpu":
-            threads = min(workers, self.cfg.train.workers or machine.threads())
-            torch.set_num_threads(1 if data.flat else threads)
+            torch.set_num_threads(1 if data.flat else min(workers, machine.threads()))
 
     def advance(self, state: State, start: int, stop: int) -> Tensor:
         if self._pool is None:
