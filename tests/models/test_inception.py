@@ -175,8 +175,9 @@ def test_one_net_has_a_thread_a_core_or_as_many_as_omp_num_threads_says(
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     try:
-        build_engine(one, images).close()
-        assert torch.get_num_threads() == used
+        engine = build_engine(one, images)
+        engine.close()
+        assert torch.get_num_threads() == engine.threads == used
     finally:
         torch.set_num_threads(before)
 

@@ -108,11 +108,12 @@ def test_a_run_without_a_checkpoint_starts_again(config, quiet, stop_at, whole):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_folder_says_which_engine_trained(engine, config, quiet):
+def test_the_folder_says_which_engine_trained_and_with_how_many_threads(engine, config, quiet):
     cfg = config(f"train.engine={engine}", "train.steps=1", "eval.probe=false")
     run(cfg, quiet)
     status = json.loads(RunFolder.of(cfg).status_file.read_text())
     assert status["provenance"]["engine"] == engine and status["seeds"] == [0, 1]
+    assert status["provenance"]["threads"] == 1  # a net of dense layers, on any machine
 
 
 def test_a_checkpoint_of_another_version_is_refused_in_one_line_that_names_it(config, quiet):

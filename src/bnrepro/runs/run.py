@@ -24,7 +24,7 @@ from bnrepro.progress import Progress
 from bnrepro.runs.folder import Damaged, RunBusy, RunFolder, Table
 from bnrepro.runs.lines import Tally
 from bnrepro.runs.provenance import provenance
-from bnrepro.training.engines import build_engine, device_of, name_of
+from bnrepro.training.engines import Engine, build_engine, device_of, name_of
 from bnrepro.training.engines.data_parallel import (
     follow_plans,
     init_process_group,
@@ -51,7 +51,7 @@ class Job(NamedTuple):
 class Run:
     """A job at work: its folder, its recorders, its rows of the state."""
 
-    def __init__(self, job: Job, rows: slice, device: torch.device, engine: str) -> None:
+    def __init__(self, job: Job, rows: slice, device: torch.device, engine: Engine) -> None:
         self.cfg, self.seeds, self.step = job
         self.rows, self.folder = rows, RunFolder.of(job.cfg)
         self._checkpoint = resumable(job.cfg)
@@ -61,10 +61,12 @@ class Run:
         command = ["python", f"scripts/{Path(program).name}", *sys.argv[1:]]
         if program.startswith("bnrepro "):
             command = [*program.split(), *sys.argv[1:]]
-        self.facts = provenance(command, name_of(device)) | {"engine": engine, "seeds": self.seeds}
+        self.facts = provenance(command, name_of(device))
+        self.facts |= {"engine": engine.name, "threads": engine.threads, "seeds": self.seeds}
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
         if earlier := self.folder.status().get("provenance"):
-            kept = {k: earlier.get(k) for k in ("commit", "dirty", "date", "hardware", "engine", "seeds")}
+            told = ("commit", "dirty", "date", "hardware", "engine", "threads", "seeds")
+            kept = {k: earlier[k] for k in told if k in earlier}
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
 
     def restore(self, state: State) -> None:
@@ -318,7 +320,7 @@ def _train(jobs: list[Job], data: Dataset, progress: Progress) -> None:
         runs, start = [], 0
         for job in jobs:
             rows = slice(start, start := start + len(job.seeds))
-            runs.append(Run(job, rows, data.device, engine.name))
+            runs.append(Run(job, rows, data.device, engine))
             runs[-1].restore(state)
             cleanup.callback(lambda run=runs[-1]: run.close(status))
         try:

@@ -41,7 +41,8 @@ class Eager(Engine):
             _shared[id(self)] = (self, state)
             self._pool = machine.pool(processes, _one_thread)  # forked here, before anybody starts a thread
         elif data.device.type == "cpu":
-            torch.set_num_threads(1 if data.flat else min(workers, machine.threads()))
+            self.threads = 1 if data.flat else min(workers, machine.threads())
+            torch.set_num_threads(self.threads)
 
     def advance(self, state: State, start: int, stop: int) -> Tensor:
         if self._pool is None:
