@@ -17,7 +17,8 @@ from hydra.errors import HydraException
 from bnrepro import machine
 from bnrepro.machine import SIGNALS
 from bnrepro.runs.folder import RunFolder, Table
-from bnrepro.runs.run import jobs_of, run
+from bnrepro.runs.resume import jobs_of
+from bnrepro.runs.run import run
 
 LONG = (
     *("variant=bn", "train.steps=1500", "eval.every=100", "eval.early=false", "eval.probe=false"),

@@ -17,7 +17,8 @@ from bnrepro.config import Config, ConfigError, EvalConfig, TrainConfig
 from bnrepro.config.compose import jobs
 from bnrepro.runs import run as module
 from bnrepro.runs.folder import RunBusy, RunFolder
-from bnrepro.runs.run import jobs_of, run
+from bnrepro.runs.resume import jobs_of
+from bnrepro.runs.run import run
 from bnrepro.training.loop import evaluation_grid
 
 ENGINES = ("eager", "xla")

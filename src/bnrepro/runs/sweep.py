@@ -10,7 +10,8 @@ from bnrepro.config.address import packable
 from bnrepro.config.size import check_memory
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import check, jobs_of, refuse_old, run_together
+from bnrepro.runs.resume import jobs_of, refuse_old
+from bnrepro.runs.run import check, run_together
 
 PACK = {"mlp": 256, "inception": 8}  # replicas that train together at most: 1.5 MB of state each, or 90
 

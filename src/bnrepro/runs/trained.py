@@ -14,7 +14,7 @@ from bnrepro.data import Dataset
 from bnrepro.measure.evaluate import with_population_statistics
 from bnrepro.models import build
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import read_checkpoint
+from bnrepro.runs.resume import read_checkpoint
 from bnrepro.training.engines.eager import Eager
 from bnrepro.training.optim import Tensors
 from bnrepro.training.state import Replica, State
