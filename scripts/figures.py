@@ -1,4 +1,4 @@
-"""Figures and tables from what results/ holds, no training: results/figures/*.png, results/tables/*."""
+"""Figures and tables from what results/ holds, no training: results/figures/*.png, results/tables/*, docs/study.md."""
 
 import argparse
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bnrepro import files
+from bnrepro.analysis import report
 from bnrepro.analysis.figures import catalogue
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper.csv"  # the published numbers
@@ -33,7 +35,7 @@ def main() -> int:
     with ProcessPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as pool:
         failures = 0
         for paths, reason, failed in pool.map(draw, chosen):
-            for path in paths:
+            for path in (*paths, *shown_in_study(args.results, paths)):
                 print(path, flush=True)
             if "several runs per" in reason and not args.experiment:  # a user's own table: no reason to stop
                 failed = False
@@ -41,6 +43,20 @@ def main() -> int:
                 print(f"figures: {reason}", file=sys.stderr)
             failures += failed or (bool(args.experiment) and not paths)
     return min(failures, 1)
+
+
+def shown_in_study(results: Path, made: list[Path]) -> list[Path]:
+    """Put the tables into docs/study.md beside results/, each where it has a block of the table's name."""
+    study = results.parent / "docs" / "study.md"
+    if not study.exists():
+        return []
+    before = after = study.read_text(encoding="utf-8")
+    for table in (path for path in made if path.suffix == ".md"):
+        after = report.with_block(after, f"table: {table.stem}", table.read_text(encoding="utf-8"))
+    if after == before:
+        return []
+    files.write(study, after)
+    return [study]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 from matplotlib.figure import Figure
+from synthetic import ROOT
 
-from bnrepro.analysis import figures
+from bnrepro.analysis import figures, report
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.figures import catalogue, style
 from bnrepro.analysis.figures.figure1 import accuracy, percentiles, typical_seed
@@ -86,6 +90,34 @@ def test_the_panel_marks_divergence_and_survives_a_missing_cell():
     assert len(baseline.patches) == len(bn.patches) == 5  # a best rate framed for each init std
     assert [t.get_text() for t in bn.texts].count("–") == 1
     assert not any(t.get_text() == "-0.0" for t in difference.texts)
+
+
+def test_a_table_goes_into_the_study_where_that_has_a_block_of_its_name(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (study := tmp_path / "docs/study.md").write_text(
+        "a\n<!-- table: c7_inception -->\nold\n<!-- /table: c7_inception -->\nb\n"
+    )
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "results/c7_inception.parquet", tmp_path / "results")
+    assert synthetic.run_script("figures.py", "c7_inception", "--results", tmp_path / "results") == 0
+    table = (tmp_path / "results/tables/c7_inception.md").read_text()
+    assert study.read_text() == f"a\n<!-- table: c7_inception -->\n{table}<!-- /table: c7_inception -->\nb\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["none", "<!-- table: x -->\nnever closed", "<!-- /table: x -->\n<!-- table: x -->"]
+)
+def test_a_text_without_the_whole_block_stays_as_it_is(text):
+    assert report.with_block(text, "table: x", "new\n") == text
+
+
+def test_the_study_shows_the_committed_tables():
+    study = (ROOT / "docs/study.md").read_text()
+    names = re.findall("<!-- table: (.*) -->", study)
+    assert "figure2_imagenet" in names
+    for name in names:
+        table = (ROOT / f"results/tables/{name}.md").read_text()
+        assert report.with_block(study, f"table: {name}", table) == study, "run scripts/figures.py"
 
 
 def test_a_figure_without_its_data_says_what_is_missing():

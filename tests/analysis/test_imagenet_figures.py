@@ -34,6 +34,26 @@ def test_figure_3_has_the_steps_and_accuracies_put_in_beside_those_of_the_paper(
     assert "72.20%" in report.effects_markdown(MADE[1][1])
 
 
+def test_the_table_under_figure_2_counts_who_never_arrives_and_two_seeds_give_no_interval():
+    table = MADE[-1][1].set_index("net")
+    assert table["to all of it"].to_dict() == {
+        "Inception": "1",
+        "BN-Baseline": "0.42",
+        "BN-x5": "0.05",
+        "BN-x30": "0.10",
+        **dict.fromkeys(("BN-x5-Sigmoid", "Inception-x5", "Inception-Sigmoid"), "never (3 of 3)"),
+    }
+    assert table.loc["BN-x5", "the paper's"] == "0.07" and table.loc["BN-x30", "final accuracy"] == "70.2%"
+    slow = (FRAME["variant"] == "bn_x5") & (FRAME["seed"] == 1)
+    spread = FRAME.assign(step=FRAME["step"].where(~slow, 2 * FRAME["step"]))
+    for seeds, said in ((3, "0.06 ["), (2, "0.07")):
+        row = effects.overview(spread[spread["seed"] < seeds]).set_index("net").loc["BN-x5"]
+        assert row["seeds"] == seeds and row["to all of it"].startswith(said)
+    assert row["to all of it"] == "0.07"
+    shown = report.effects_markdown(MADE[-1][1]).splitlines()
+    assert shown[0].startswith("| net | seeds |") and len({line.count("|") for line in shown}) == 1
+
+
 def test_the_speed_up_to_all_of_the_target_is_that_of_figure_3_and_nets_that_never_arrive_have_none_there():
     table = effects.speedups(FRAME).set_index(["share", "variant"])
     for net in ("bn_baseline", "bn_x5", "bn_x30"):
@@ -85,6 +105,7 @@ def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence
         "figure3_imagenet_gpu",
         "imagenet_percentiles_gpu",
         "speedup_imagenet_gpu",
+        "figure2_imagenet_gpu",
     ]
     left, right = MADE[0][1].axes
     shapes = {look["marker"]: variant for variant, look in imagenet.LOOKS.items()}
@@ -101,7 +122,7 @@ def test_figure_2_marks_each_net_where_it_reaches_the_target_and_each_divergence
 
 def test_captions_say_how_many_seeds_each_net_has_and_two_seeds_draw_no_interval():
     few = FRAME[(FRAME["seed"] < 2) | (FRAME["variant"] == "bn_baseline")]
-    figure, _, _, ratios = (what for _, what in imagenet.published(few))
+    figure, _, _, ratios, _ = (what for _, what in imagenet.published(few))
     assert imagenet.counted(few) == "2 to 3 seeds" and imagenet.counted(FRAME) == "3 seeds"
     assert imagenet.counted(FRAME[FRAME["seed"] == 0]) == "1 seed"
     assert "Mean of 2 to 3 seeds" in " ".join(t.get_text() for t in figure.texts)
@@ -130,7 +151,8 @@ def test_figure_2_names_only_the_kinds_of_failure_that_it_shows():
 def test_without_the_nets_that_fail_and_without_probes_figure_2_has_one_panel_and_stands_alone():
     few = synthetic.figure2(seeds=1).query("variant in ('inception', 'bn_baseline')")
     made = list(imagenet.published(few.drop(columns=["data.num_classes", "data.size"])))
-    assert [stem for stem, _ in made] == ["figure2_imagenet", "figure3_imagenet", "speedup_imagenet"]
+    stems = ["figure2_imagenet", "figure3_imagenet", "speedup_imagenet", "figure2_imagenet"]
+    assert [stem for stem, _ in made] == stems
     assert len(made[0][1].axes) == 1
 
 

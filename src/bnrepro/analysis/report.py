@@ -32,7 +32,14 @@ def format_interval(unit: str, value: float, low: float = np.nan, high: float = 
 
 
 def effects_markdown(table: pd.DataFrame) -> str:
-    """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm."""
+    """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm.
+
+    One without units is in words already, and shown as it is.
+    """
+    if "unit" not in table:
+        rows = [list(map(str, row)) for row in table.itertuples(index=False)]
+        lines = [f"| {' | '.join(cells)} |" for cells in (list(table.columns), *rows)]
+        return "\n".join([lines[0], "|---" * len(table.columns) + "|", *lines[1:]]) + "\n"
     names = list(table.columns[: list(table.columns).index("unit")])
     heads = [*names, "value [95% interval]", table.attrs.get("n", "seeds")]
     heads += ["p (Holm)"] if "p_holm" in table else []
@@ -92,10 +99,17 @@ def scorecard_short(card: pd.DataFrame) -> str:
 
 def with_scorecard(readme: str, card: pd.DataFrame) -> str:
     """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
-    start, stop = readme.find(BEGIN), readme.find(END)
-    if start < 0 or stop < start:
+    if BEGIN not in readme or END not in readme.partition(BEGIN)[2]:
         raise ValueError(f"README.md has no block {BEGIN} ... {END}")
-    return f"{readme[:start]}{BEGIN}\n{scorecard_short(card)}{readme[stop:]}"
+    return with_block(readme, "scorecard", scorecard_short(card))
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """The text with what stands between <!-- name --> and <!-- /name --> replaced; as it is where they are not."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    return f"{before}{begin}\n{content}{end}{after}" if found else text
 
 
 def origin(results: Path, *experiments: str) -> str:

@@ -189,13 +189,7 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     Medians over seeds of steps, geometric means of their paired ratios, means of accuracies.
     `paper`: results/paper.csv.
     """
-    published = {} if paper is None else paper.set_index(["variant", "quantity"])["value"].to_dict()
-    published |= {
-        (variant, "ratio"): value / published[BASELINE, "steps_to_target"]
-        for (variant, quantity), value in list(published.items())
-        if quantity == "steps_to_target" and variant != BASELINE
-    }
-    variants, rows = nets(frame), []
+    published, variants, rows = _published_ratios(paper), nets(frame), []
 
     def add(
         quantity: str, unit: str, key: str, found: dict[str, Interval], never: dict | None = None
@@ -232,6 +226,53 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     add("share of seeds that diverged", "ratio", "", share)
     columns = ["quantity", "net", "paper", "unit", "value", "low", "high", "n", "censored"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def overview(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share: float = 0.8) -> pd.DataFrame:
+    """A row per net, in words: how fast it comes to `share` of Inception's best and to all of it, and where it ends.
+
+    Steps are divided by Inception's, as `steps_ratio`, with an interval from three seeds on; "never (2 of 3)" counts
+    the seeds that do not come there. `paper`: results/paper.csv, whose ratios stand beside ours.
+    """
+    best, ends, published, rows = highest(frame), final(frame), _published_ratios(paper), []
+    losses = last(frame, "train/loss", [], None) if (frame["name"] == "train/loss").any() else None
+    for net in nets(frame):
+        mine = best[net]
+        row: dict[str, object] = {"net": NETS[net], "seeds": len(mine)}
+        row[f"steps / Inception's, to {share:.0%} of its best"] = _ratio_in_words(frame, net, share)
+        row["to all of it"] = _ratio_in_words(frame, net, 1.0)
+        if paper is not None:
+            row["the paper's"] = format_interval("ratio", published.get((net, "ratio"), np.nan))
+        row["highest accuracy (seeds)"] = (
+            f"{mine.mean():.1%} ({100 * mine.min():.1f} to {100 * mine.max():.1f})"
+        )
+        row["final accuracy"] = f"{ends[net].mean():.1%}"
+        if losses is not None:
+            row["final training loss"] = format_interval("ratio", losses[net].mean())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ratio_in_words(frame: pd.DataFrame, net: str, share: float) -> str:
+    if net == BASELINE:
+        return "1"
+    never = steps(frame, share)["censored"][net]
+    if never.any():
+        return f"never ({never.sum()} of {len(never)})"
+    value, low, high, n = steps_ratio(frame, net, share=share)
+    return format_interval("ratio", value, *((low, high) if n > 2 else ()))
+
+
+def _published_ratios(paper: pd.DataFrame | None) -> dict[tuple[str, str], float]:
+    """What the paper's Figure 3 says, by (variant, quantity), and its steps over Inception's as "ratio"."""
+    if paper is None:
+        return {}
+    found = paper.set_index(["variant", "quantity"])["value"].to_dict()
+    return found | {
+        (variant, "ratio"): value / found[BASELINE, "steps_to_target"]
+        for (variant, quantity), value in found.items()
+        if quantity == "steps_to_target" and variant != BASELINE
+    }
 
 
 def at_multiples(frame: pd.DataFrame) -> pd.DataFrame:
