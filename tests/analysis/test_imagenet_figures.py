@@ -43,13 +43,25 @@ def test_the_table_under_figure_2_counts_who_never_arrives_and_two_seeds_give_no
         "BN-x30": "0.10",
         **dict.fromkeys(("BN-x5-Sigmoid", "Inception-x5", "Inception-Sigmoid"), "never (3 of 3)"),
     }
-    assert table.loc["BN-x5", "the paper's"] == "0.07" and table.loc["BN-x30", "final accuracy"] == "70.2%"
+    assert (
+        table.loc["BN-x5", "the paper's, to all of it"] == "0.07"
+        and table.loc["BN-x30", "final accuracy"] == "70.2%"
+    )
     slow = (FRAME["variant"] == "bn_x5") & (FRAME["seed"] == 1)
     spread = FRAME.assign(step=FRAME["step"].where(~slow, 2 * FRAME["step"]))
     for seeds, said in ((3, "0.06 ["), (2, "0.07")):
-        row = effects.overview(spread[spread["seed"] < seeds]).set_index("net").loc["BN-x5"]
+        row = effects.figure2_table(spread[spread["seed"] < seeds]).set_index("net").loc["BN-x5"]
         assert row["seeds"] == seeds and row["to all of it"].startswith(said)
     assert row["to all of it"] == "0.07"
+    apart = FRAME.assign(seed=FRAME["seed"].where(FRAME["variant"] != "bn_x30", FRAME["seed"] + 9))
+    assert effects.figure2_table(apart).set_index("net").loc["BN-x30", "to all of it"] == "–"
+    loss = FRAME[(FRAME["name"] == "test/accuracy") & (FRAME["variant"] != "bn_x30")].assign(
+        name="train/loss"
+    )
+    losses = effects.figure2_table(pd.concat([FRAME, loss.assign(value=0.5)])).set_index("net")[
+        "final training loss"
+    ]
+    assert losses[["BN-x5", "BN-x30", "Inception-x5"]].tolist() == ["0.50", "–", "inf"]
     shown = report.effects_markdown(MADE[-1][1]).splitlines()
     assert shown[0].startswith("| net | seeds |") and len({line.count("|") for line in shown}) == 1
 

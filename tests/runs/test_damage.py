@@ -8,7 +8,7 @@ import torch
 
 from bnrepro.config import ConfigError
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.resume import VERSION
+from bnrepro.runs.resume import CHECKPOINT_VERSION
 from bnrepro.runs.run import run
 from bnrepro.runs.sweep import packs
 
@@ -113,7 +113,7 @@ def other_run(cfg, folder, config, quiet):
 
 
 def newer(cfg, folder, config, quiet):
-    torch.save({"version": VERSION + 1}, folder.checkpoint)
+    torch.save({"version": CHECKPOINT_VERSION + 1}, folder.checkpoint)
 
 
 @pytest.mark.parametrize(("foreign", "says"), [(other_run, "of another run"), (newer, "of another version")])

@@ -34,7 +34,7 @@ def format_interval(unit: str, value: float, low: float = np.nan, high: float = 
 def effects_markdown(table: pd.DataFrame) -> str:
     """A table of effects: columns that name the row, then unit, value, low, high, n, perhaps p_holm.
 
-    One without units is in words already, and shown as it is.
+    A table without a column `unit` is in words already, and shown as it is.
     """
     if "unit" not in table:
         rows = [list(map(str, row)) for row in table.itertuples(index=False)]
@@ -99,7 +99,7 @@ def scorecard_short(card: pd.DataFrame) -> str:
 
 def with_scorecard(readme: str, card: pd.DataFrame) -> str:
     """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
-    if BEGIN not in readme or END not in readme.partition(BEGIN)[2]:
+    if with_block(readme, "scorecard", "") == with_block(readme, "scorecard", "-"):
         raise ValueError(f"README.md has no block {BEGIN} ... {END}")
     return with_block(readme, "scorecard", scorecard_short(card))
 

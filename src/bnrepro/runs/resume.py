@@ -1,4 +1,4 @@
-"""What a run's folder holds already: which seeds are left, at which step they stand, what is damaged or too old."""
+"""What a run's folder holds already: which seeds are left, who stands at the same step, what is damaged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bnrepro.config.address import digest, identity
 from bnrepro.config.refusal import one_line
 from bnrepro.runs.folder import Damaged, RunFolder
 
-VERSION = 3  # of the checkpoint
+CHECKPOINT_VERSION = 3
 
 
 class Job(NamedTuple):
@@ -84,7 +84,7 @@ def resumable(cfg: Config) -> dict[str, Any]:
     folder = RunFolder.of(cfg)
     if not folder.checkpoint.exists():
         folder.tallies({})  # a table that cannot be read cannot be written to
-        return {"version": VERSION, "seeds": {}, "wall_s": 0.0}
+        return {"version": CHECKPOINT_VERSION, "seeds": {}, "wall_s": 0.0}
     found = read_checkpoint(folder)
     if not found["run"].endswith(digest(cfg)):
         raise ConfigError(f"{folder.checkpoint} is of another run, {found['run']}; delete it to train anew")
@@ -108,7 +108,7 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
         raise Damaged(f"{path} cannot be read ({one_line(error)[:80]})") from error
     version = found.get("version") if isinstance(found, dict) else None
-    if version != VERSION:
+    if version != CHECKPOINT_VERSION:
         raise ConfigError(f"{path} is of another version of bnrepro; delete it to train anew")
     return found
 

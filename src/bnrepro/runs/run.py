@@ -22,7 +22,7 @@ from bnrepro.progress import Progress
 from bnrepro.runs.folder import RunBusy, RunFolder, Table
 from bnrepro.runs.lines import Tally
 from bnrepro.runs.provenance import provenance
-from bnrepro.runs.resume import VERSION, Job, cohorts, jobs_of, mend, refuse_old, resumable
+from bnrepro.runs.resume import CHECKPOINT_VERSION, Job, cohorts, jobs_of, mend, refuse_old, resumable
 from bnrepro.training.engines import Engine, build_engine, device_of, name_of
 from bnrepro.training.engines.data_parallel import (
     follow_plans,
@@ -36,6 +36,8 @@ from bnrepro.training.state import Replica, State
 
 # What the user can mend: reported in one line, without a traceback.
 REFUSALS = (ConfigError, DataError, RunBusy)
+# What is kept of the provenance of earlier sessions.
+OF_A_SESSION = ("commit", "dirty", "date", "hardware", "engine", "threads", "seeds")
 
 
 class Run:
@@ -52,11 +54,12 @@ class Run:
         if program.startswith("bnrepro "):
             command = [*program.split(), *sys.argv[1:]]
         self.facts = provenance(command, name_of(device))
-        self.facts |= {"engine": engine.name, "threads": engine.threads, "seeds": self.seeds}
+        self.facts |= {"engine": engine.name, "seeds": self.seeds}
+        if engine.threads is not None:
+            self.facts["threads"] = engine.threads
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
         if earlier := self.folder.status().get("provenance"):
-            told = ("commit", "dirty", "date", "hardware", "engine", "threads", "seeds")
-            kept = {k: earlier[k] for k in told if k in earlier}
+            kept = {k: earlier[k] for k in OF_A_SESSION if k in earlier}
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
 
     def restore(self, state: State) -> None:
@@ -100,7 +103,7 @@ class Run:
             return
         mine, seconds = self._kept
         spent = self._checkpoint["wall_s"] if self.step >= 0 else 0.0
-        content = {"version": VERSION, "run": address(self.cfg), "wall_s": spent + seconds}
+        content = {"version": CHECKPOINT_VERSION, "run": address(self.cfg), "wall_s": spent + seconds}
         content["seeds"] = self._checkpoint["seeds"] | mine
         try:
             with files.replacing(self.folder.checkpoint) as file:

@@ -189,7 +189,7 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     Medians over seeds of steps, geometric means of their paired ratios, means of accuracies.
     `paper`: results/paper.csv.
     """
-    published, variants, rows = _published_ratios(paper), nets(frame), []
+    published, variants, rows = _published(paper), nets(frame), []
 
     def add(
         quantity: str, unit: str, key: str, found: dict[str, Interval], never: dict | None = None
@@ -228,27 +228,28 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
     return pd.DataFrame(rows, columns=columns)
 
 
-def overview(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share: float = 0.8) -> pd.DataFrame:
+def figure2_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share: float = 0.8) -> pd.DataFrame:
     """A row per net, in words: how fast it comes to `share` of Inception's best and to all of it, and where it ends.
 
-    Steps are divided by Inception's, as `steps_ratio`, with an interval from three seeds on; "never (2 of 3)" counts
-    the seeds that do not come there. `paper`: results/paper.csv, whose ratios stand beside ours.
+    Steps are divided by Inception's on the seeds that both have, as `steps_ratio`, with an interval from three on;
+    "never (2 of 3)" counts those that do not come there. `paper`: results/paper.csv, whose ratios stand beside ours.
     """
-    best, ends, published, rows = highest(frame), final(frame), _published_ratios(paper), []
-    losses = last(frame, "train/loss", [], None) if (frame["name"] == "train/loss").any() else None
+    best, ends, published, rows = highest(frame), final(frame), _published(paper), []
+    losses = frame[frame["name"] == "train/loss"]
+    if len(losses):
+        losses = last(frame, "train/loss", [], np.inf).groupby("variant").mean()
     for net in nets(frame):
         mine = best[net]
         row: dict[str, object] = {"net": NETS[net], "seeds": len(mine)}
         row[f"steps / Inception's, to {share:.0%} of its best"] = _ratio_in_words(frame, net, share)
         row["to all of it"] = _ratio_in_words(frame, net, 1.0)
         if paper is not None:
-            row["the paper's"] = format_interval("ratio", published.get((net, "ratio"), np.nan))
-        row["highest accuracy (seeds)"] = (
-            f"{mine.mean():.1%} ({100 * mine.min():.1f} to {100 * mine.max():.1f})"
-        )
+            row["the paper's, to all of it"] = format_interval("ratio", published.get((net, "ratio"), np.nan))
+        span = f"({100 * mine.min():.1f} to {100 * mine.max():.1f})"
+        row["highest accuracy (seeds)"] = f"{mine.mean():.1%} {span}"
         row["final accuracy"] = f"{ends[net].mean():.1%}"
-        if losses is not None:
-            row["final training loss"] = format_interval("ratio", losses[net].mean())
+        if len(losses):
+            row["final training loss"] = f"{losses[net]:.2f}" if net in losses else "–"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -256,14 +257,16 @@ def overview(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share: floa
 def _ratio_in_words(frame: pd.DataFrame, net: str, share: float) -> str:
     if net == BASELINE:
         return "1"
-    never = steps(frame, share)["censored"][net]
-    if never.any():
-        return f"never ({never.sum()} of {len(never)})"
+    never = steps(frame, share)["censored"]
+    if net not in never.index.get_level_values("variant"):  # it shares no seed with Inception
+        return "–"
+    if never[net].any():
+        return f"never ({never[net].sum()} of {len(never[net])})"
     value, low, high, n = steps_ratio(frame, net, share=share)
     return format_interval("ratio", value, *((low, high) if n > 2 else ()))
 
 
-def _published_ratios(paper: pd.DataFrame | None) -> dict[tuple[str, str], float]:
+def _published(paper: pd.DataFrame | None) -> dict[tuple[str, str], float]:
     """What the paper's Figure 3 says, by (variant, quantity), and its steps over Inception's as "ratio"."""
     if paper is None:
         return {}

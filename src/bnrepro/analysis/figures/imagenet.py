@@ -257,7 +257,7 @@ def published(
         yield f"imagenet_percentiles{suffix}", inputs(frame)
     if len(table := effects.speedups(frame)):
         yield f"speedup_imagenet{suffix}", speedup(frame, table, paper)
-    yield f"figure2_imagenet{suffix}", effects.overview(frame, paper)
+    yield f"figure2_imagenet{suffix}", effects.figure2_table(frame, paper)
 
 
 def _lines(

@@ -29,7 +29,9 @@ class Engine(ABC):
 
     name: str
     note: str = ""  # one line worth saying when training starts
-    threads: int = 1  # that one step takes on a CPU: with another number sums end in other last bits
+    threads: int | None = (
+        None  # that one step takes on a CPU: with another number sums end in other last bits
+    )
 
     def __init__(self, replicas: list[Replica], data: Dataset) -> None:
         self.replicas, self.data, self.cfg = replicas, data, replicas[0].cfg

@@ -39,6 +39,7 @@ class Eager(Engine):
                 for tensor in part.values():
                     tensor.share_memory_()
             _shared[id(self)] = (self, state)
+            self.threads = 1
             self._pool = machine.pool(processes, _one_thread)  # forked here, before anybody starts a thread
         elif data.device.type == "cpu":
             self.threads = 1 if data.flat else min(workers, machine.threads())

@@ -34,6 +34,7 @@ class Xla(Engine):
     """See the module. Raises aten.Unsupported, naming the operation, for a step that has no counterpart."""
 
     name = "xla"
+    threads = 1  # a program: --xla_cpu_multi_thread_eigen=false
 
     def __init__(self, state: State, data: Dataset, workers: int = 1) -> None:
         super().__init__(state.replicas, data)
