@@ -99,7 +99,7 @@ def scorecard_short(card: pd.DataFrame) -> str:
 
 def with_scorecard(readme: str, card: pd.DataFrame) -> str:
     """The README with the block between its markers replaced. Raises ValueError where it has no markers."""
-    if with_block(readme, "scorecard", "") == with_block(readme, "scorecard", "-"):
+    if END not in readme.partition(BEGIN)[2]:
         raise ValueError(f"README.md has no block {BEGIN} ... {END}")
     return with_block(readme, "scorecard", scorecard_short(card))
 

@@ -29,9 +29,8 @@ class Engine(ABC):
 
     name: str
     note: str = ""  # one line worth saying when training starts
-    threads: int | None = (
-        None  # that one step takes on a CPU: with another number sums end in other last bits
-    )
+    # That one step takes on a CPU: with another number sums end in other last bits.
+    threads: int | None = None
 
     def __init__(self, replicas: list[Replica], data: Dataset) -> None:
         self.replicas, self.data, self.cfg = replicas, data, replicas[0].cfg
