@@ -30,6 +30,10 @@ def elsewhere(cfg, tmp_path, **changes):
     return replace(cfg, output=str(tmp_path / "whole"), **changes)
 
 
+def wall(folder):
+    return folder.status()["provenance"].get("wall_s")
+
+
 def table(cfg):
     return RunFolder.of(cfg).table.read_bytes()
 
@@ -62,6 +66,25 @@ def test_five_seeds_interrupted_and_ten_asked_for_end_with_the_bytes_of_an_unbro
     assert RunFolder.of(ten).finished_seeds() == list(range(10))
     run(whole := elsewhere(ten, tmp_path), quiet)
     assert table(ten) == table(whole)
+
+
+def test_the_wall_time_of_a_run_is_that_of_all_its_sessions_also_while_it_runs(
+    config, quiet, monkeypatch, stop_at
+):
+    one = config("seeds=1")
+    folder, opened = RunFolder.of(one), []
+    monkeypatch.setattr(
+        module, "fit", lambda *args, fit=module.fit: opened.append(wall(folder)) or fit(*args)
+    )
+    run(one, quiet)
+    first = wall(folder)
+    two = replace(one, seeds=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(two, stop_at(10))
+    second = wall(folder)
+    run(two, quiet)
+    assert opened == [None, first, second]
+    assert 0 < first < second < wall(folder)
 
 
 def test_added_seeds_that_are_interrupted_leave_the_finished_ones_and_resume(

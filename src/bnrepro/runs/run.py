@@ -55,6 +55,8 @@ class Run:
             command = [*program.split(), *sys.argv[1:]]
         self.facts = provenance(command, name_of(device))
         self.facts |= {"engine": engine.name, "seeds": self.seeds}
+        if spent := self._checkpoint["wall_s"]:  # of all sessions and seeds so far
+            self.facts["wall_s"] = spent
         if engine.threads is not None:
             self.facts["threads"] = engine.threads
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
@@ -102,8 +104,8 @@ class Run:
         if self._kept is None:
             return
         mine, seconds = self._kept
-        spent = self._checkpoint["wall_s"] if self.step >= 0 else 0.0
-        content = {"version": CHECKPOINT_VERSION, "run": address(self.cfg), "wall_s": spent + seconds}
+        spent = self._checkpoint["wall_s"] + seconds
+        content = {"version": CHECKPOINT_VERSION, "run": address(self.cfg), "wall_s": spent}
         content["seeds"] = self._checkpoint["seeds"] | mine
         try:
             with files.replacing(self.folder.checkpoint) as file:
@@ -115,7 +117,7 @@ class Run:
             )
             return
         self._kept = None
-        self.facts["wall_s"] = spent + seconds
+        self.facts["wall_s"] = spent
 
     def close(self, state: str) -> None:
         """The table, then run.json, which the mirror sends with it; the mirror last: it may take a minute."""
