@@ -93,11 +93,13 @@ display(compact(time.assign(row=time["effect"] + ", rate " + time["rate"]), "row
 # intervals over seeds, p is of a paired t-test with Holm's correction over the table; a run whose loss was
 # not finite counts as chance.
 #
-# An average over cells can hide opposite effects in two of them. The tables of every cell, each with Holm's
+# An average over cells can hide opposite effects in two of them, or be made by one in which a net stays near chance:
+# the second table leaves out the cells in which a run does. The tables of every cell, each with Holm's
 # correction over the cells, are in `results/tables/design_grid_*.md`; below is how many cells stand out.
 
 # %%
 display(Markdown(report.effects_markdown(effects.main_effects(under))))
+display(Markdown(report.effects_markdown(effects.where_all_learn(under))))
 for effect in ("BN", "linear rate", "best rate", "dropout"):
     table = effects.by_cell(under, effect)
     clear = table[table["p_holm"] < 0.05]

@@ -147,6 +147,21 @@ def test_main_effects_take_only_batch_sizes_with_every_combination(under):
     assert sorted(kept.index.get_level_values("data.batch_size").unique()) == [16, 32, 60, 128, 256, 512]
 
 
+def test_a_cell_in_which_a_net_stays_at_chance_is_told_apart_from_the_mean_over_cells(frame):
+    cell = {"model__activation": "relu", "model__dropout": 0.5, "data__batch_size": 8}
+    only = grid.by_rule(
+        lose(frame, optim__batch_rule="constant", variant="baseline", seed=1, optim__lr=grid.RATE, **cell)
+    )
+    table = grid.where_all_learn(only).set_index(["effect", "cells"])["value"]
+    all_cells, others = table["BN, rate constant"][["all (28)", "every run at least 50% (27)"]]
+    cells = grid.difference(runs.last(only, "test/accuracy", grid.CELL).xs("constant", level="rule"), "BN")
+    there = cells.xs(("relu", 0.5, 8), level=list(grid.PLACE)[:3]).mean()
+    assert all_cells == pytest.approx(cells.mean()) and there > 0.2
+    assert others == pytest.approx((28 * all_cells - there) / 27)
+    own = table["BN, rate its own best"]
+    assert own["all (28)"] == pytest.approx(own["every run at least 50% (28)"])
+
+
 def test_over_time_ends_with_the_effects_at_the_end_and_shows_them_earlier(under):
     table = grid.over_time(under)
     bn = table[table["effect"] == "BN"].set_index(["rate", "examples seen"])["value"]

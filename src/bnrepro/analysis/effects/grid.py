@@ -168,6 +168,25 @@ def main_effects(runs: pd.DataFrame, name: str = "test/accuracy") -> pd.DataFram
     )
 
 
+def where_all_learn(runs: pd.DataFrame, name: str = "test/accuracy", enough: float = 0.5) -> pd.DataFrame:
+    """BN's effect under each rule, over all cells and over those in which every run has `enough` accuracy.
+
+    A cell in which a net stays near chance weighs as much in a mean as hundreds that differ by tenths of a point.
+    """
+    values = balanced(last(runs, name, CELL))
+    cell = [level for level in values.index.names if level not in ("variant", "seed")]
+    learns = values.groupby(cell).min() >= enough
+    bn, rows = difference(values, "BN"), []
+    all_learn = bn[learns.reindex(bn.index.droplevel("seed")).to_numpy()]
+    for rule, words in RULES.items():
+        for which, found in (("all", bn), (f"every run at least {enough:.0%}", all_learn)):
+            seeds = found.xs(rule, level="rule")
+            counted = len(seeds.groupby([level for level in cell if level != "rule"]))
+            head = {"effect": f"BN, rate {words}", "cells": f"{which} ({counted})", "unit": "points"}
+            rows.append(head | statistics.paired(_per_seed(seeds, "all")))
+    return statistics.corrected(rows)
+
+
 def over_time(runs: pd.DataFrame) -> pd.DataFrame:
     """What is left of the effects when training goes on: BN's, and the batch size's, at each of TIMES and each rule.
 
