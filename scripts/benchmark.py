@@ -159,6 +159,8 @@ def main() -> int:
     file = "images.csv" if args.images else "speed.csv"
     if args.rounds < 1 or args.steps < 10:
         parser.error("--rounds must be at least 1 and --steps at least 10")
+    if not args.minutes > 0:
+        parser.error("--minutes must be above 0")
 
     console, measured, failed, begin = Console(stderr=True), [], {}, time.monotonic()
     load = os.getloadavg()[0]
@@ -170,6 +172,10 @@ def main() -> int:
         )
     publishable = args.rows == group and load <= BUSY
     out = args.out or ROOT / ("results" if publishable else "outputs") / "benchmarks"
+    try:  # before a quarter of an hour is measured
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {out}: {error.strerror}")
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar, console=console, transient=True) as progress:
         task = progress.add_task("", total=args.rounds * len(args.rows))
@@ -191,7 +197,6 @@ def main() -> int:
     if measured:
         facts = provenance(["scripts/benchmark.py", *sys.argv[1:]], device_name())
         table = summary(measured)
-        out.mkdir(parents=True, exist_ok=True)
         columns = {name: facts[name] for name in ("command", "commit", "dirty", "hardware", "device", "date")}
         table.assign(steps=args.steps, load_before=load, **columns).to_csv(
             out / file, index=False, float_format="%.6g"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bnrepro.analysis import collect
 from bnrepro.analysis import frame as tidy
-from bnrepro.config.checks import ConfigError
+from bnrepro.config.checks import ConfigError, nearest
 from bnrepro.runs.folder import RunFolder
 
 
@@ -37,6 +37,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--add", action="store_true", help="keep the runs and seeds of results/NAME.* that are not found now"
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="leave out what results/NAME.* has and is not found now"
     )
     parser.add_argument("--into", metavar="NAME", help="one file results/NAME.* for all of them together")
     parser.add_argument(
@@ -73,6 +76,9 @@ def collected(args: argparse.Namespace) -> int:
         except ValueError as error:
             own = isinstance(error, tidy.MissingData) and not args.all
             hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""
+            if absent := [name for name in experiments if not (args.outputs / name).exists()]:
+                there = sorted(path.name for path in args.outputs.glob("*") if path.is_dir())
+                hint = f"; there is no folder {args.outputs / absent[0]}{nearest(absent[0], there)}"
             words = str(error).replace(str(args.outputs), args.wandb or str(args.outputs))
             print(f"collect: {words}{hint}", file=sys.stderr)
             return 1
@@ -81,7 +87,16 @@ def collected(args: argparse.Namespace) -> int:
         if others := _others([args.outputs / name for name in experiments], folders):
             runs = "1 run with other settings is" if others == 1 else f"{others} runs with other settings are"
             print(f"collect: {runs} left out; --all takes them as well", file=sys.stderr)
-        written = collect.save(found, args.results / name)
+        try:
+            gone = [] if args.add or args.replace else collect.left_out(found, args.results / name)
+            if gone:
+                more = f" and {len(gone) - 1} more" if gone[1:] else ""
+                words = f"{args.results / name}.json has seeds that are not found now ({gone[0]}{more})"
+                raise ValueError(f"{words}: --add keeps them, --replace leaves them out")
+            written = collect.save(found, args.results / name)
+        except (OSError, ValueError) as error:
+            print(f"collect: {error}", file=sys.stderr)
+            return 1
         print(f"{len(found.provenance)} runs, {len(found.frame):,} rows: {', '.join(map(str, written))}")
     return 0
 

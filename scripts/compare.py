@@ -20,11 +20,11 @@ def main() -> int:
     args = parser.parse_args()
     try:
         table = comparison(tidy.load(args.one), tidy.load(args.other))
-    except ValueError as error:
+        files.write(args.out.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+        files.write(args.out.with_suffix(".md"), report.effects_markdown(table))
+    except (OSError, ValueError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1
-    files.write(args.out.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
-    files.write(args.out.with_suffix(".md"), report.effects_markdown(table))
     print(table.to_string(index=False))
     return 0
 

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from bnrepro.analysis import collect
-from bnrepro.config import ConfigError
+from bnrepro.config import IMAGES, ConfigError
+from bnrepro.config.checks import nearest
 from bnrepro.config.compose import from_file, places
 from bnrepro.config.refusal import one_line
 from bnrepro.data import Dataset, load
@@ -44,6 +45,11 @@ def main() -> int:
 def ensemble(args: argparse.Namespace) -> int:
     runs = [run for place in places(args.experiment, args.outputs) for run in RunFolder.below(place)]
     finished = [run for run in runs if run.status().get("state") == "finished"]
+    if not (args.outputs / args.experiment).is_dir():
+        there = sorted(path.name for path in args.outputs.glob("*") if path.is_dir())
+        raise ConfigError(
+            f"{args.outputs / args.experiment}: no such folder{nearest(args.experiment, there)}"
+        )
     if len(finished) < 2:
         raise ConfigError(
             f"{args.outputs / args.experiment} has {len(finished)} finished runs, an ensemble needs "
@@ -53,6 +59,10 @@ def ensemble(args: argparse.Namespace) -> int:
     facts, cfg, data = [], None, None
     for run in finished:
         before, cfg = cfg, from_file(run.config)
+        if cfg.data.name not in IMAGES:
+            raise ConfigError(
+                f"{run}: crops are of colour images ({', '.join(IMAGES)}), not of {cfg.data.name}"
+            )
         cfg.data.root = args.data or cfg.data.root
         if before and (before.data, before.steps) != (cfg.data, cfg.steps):
             raise ConfigError(f"{run}: other data or steps than the others of the ensemble")

@@ -74,7 +74,11 @@ def main() -> int:
         worst = pd.DataFrame([measure(draw) for _ in range(TRIALS)]).max()
         rows += [(claim, name, value, TOLERANCE, TRIALS) for name, value in worst.items()]
     table = pd.DataFrame(rows, columns=["claim", "name", "value", "tolerance", "n"])
-    write(out, table.to_csv(index=False, float_format="%.3g"))
+    try:
+        write(out, table.to_csv(index=False, float_format="%.3g"))
+    except OSError as error:
+        print(f"exact: --out {out}: {error.strerror}", file=sys.stderr)
+        return 1
     print(table.to_string(index=False))
     return 0
 

@@ -6,14 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from bnrepro.analysis import collect, figures
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.report import format_interval
+from bnrepro.config import Config
+from bnrepro.config.checks import check
 from bnrepro.config.compose import jobs
 from bnrepro.config.refusal import one_line
+from bnrepro.machine import answer_signals, stop_asked
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import REFUSALS, run
@@ -28,21 +32,23 @@ def main() -> int:
     options = parser.parse_args()
     try:
         configs = jobs(["experiment=fig1_quick", *options.overrides])
+        path = picture_of(options.out or Path(configs[0].output) / "figure1.png", configs)
         for cfg in configs:
             with progress(f"{cfg.variant:9s}", cfg.steps, len(cfg.seeds)) as update:
                 if run(cfg, update) == "skipped":
                     print(f"{cfg.variant}: trained before, taken from {RunFolder.of(cfg).path}")
         frame = collect.collect(*(RunFolder.of(cfg).path for cfg in configs)).frame
         table, picture = tidy.figure1_table(frame), figures.figure1(frame)
-        path = options.out or Path(configs[0].output) / "figure1.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         picture.savefig(path, dpi=200)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
-    except (*REFUSALS, ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except BaseException as error:
+        stop = stop_asked(error)
+        if stop or isinstance(error, KeyboardInterrupt):
+            print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+            return stop.status if stop else 130
+        if isinstance(error, (*REFUSALS, ValueError, OSError)):
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 2
+        raise
     shown = Table("quantity", "arm", "value [95% interval]", "n")
     for row in table.to_dict("records"):
         never = f" ({row['censored']} never)" if row["censored"] else ""
@@ -58,5 +64,19 @@ def main() -> int:
     return 0
 
 
+def picture_of(path: Path, configs: list[Config]) -> Path:
+    """Where the picture goes, its folder made. Raises ConfigError or OSError, before anything is trained."""
+    variants = [cfg.variant for cfg in configs]
+    two = variants.count("baseline") == variants.count("bn") == 1
+    words = "baseline and bn, each once: leave variant= out, and give every other setting one value"
+    check(two, f"Figure 1 compares {words}; for more there is scripts/train.py -m")
+    kinds = Figure().canvas.get_supported_filetypes()
+    good = path.suffix.lstrip(".").lower() in kinds and not path.is_dir()
+    check(good, f"--out {path}: a file that ends in one of {', '.join(sorted(kinds))}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 if __name__ == "__main__":
+    answer_signals()
     sys.exit(main())

@@ -39,6 +39,9 @@ def main() -> int:
                 print(path, flush=True)
             if "several runs per" in reason and not args.experiment:  # a user's own table: no reason to stop
                 failed = False
+            reason = reason.replace(
+                "select one with frame.query(...)", "collect those of one setting, without --all"
+            )
             if reason and (failed or args.experiment or not reason.startswith(catalogue.QUICK)):
                 print(f"figures: {reason}", file=sys.stderr)
             failures += failed or (bool(args.experiment) and not paths)

@@ -103,7 +103,7 @@ def main() -> int:
         if lacking := [experiment for experiment in experiments if experiment in failed]:
             print(f"study: {name} is not collected: {', '.join(lacking)} is not finished", file=sys.stderr)
             continue
-        collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name]
+        collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name, "--replace"]
         if name == "fig4_ensemble":  # its table is of images, by nets that are read again
             collect = [sys.executable, "scripts/ensemble.py", name]
         if follow(collect):

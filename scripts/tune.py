@@ -13,7 +13,9 @@ runs below outputs/tune/<study>, and the study's journal is beside them.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -70,9 +72,10 @@ def tuned(args: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, fixed = parted(args.settings)
     place = args.output / args.study
+    check(not args.output.is_file(), f"--output {args.output}: a file; name a folder")
     fixed = [*fixed, f"output={place}"]
-    for corner in (0, -1):  # the whole space is looked at by its corners, before anything is made
-        refused(tunable(single([*fixed, *(f"{key}={ends[corner]}" for key, (_, ends) in space.items())])))
+    for point in looked_at(space):
+        refused(tunable(single([*fixed, *(f"{key}={value}" for key, value in point.items())])))
     place.mkdir(parents=True, exist_ok=True)
     with files.locked(place / "lock"):
         storage = JournalStorage(JournalFileBackend(str(place / "journal.log")))
@@ -121,6 +124,7 @@ def parted(settings: list[str]) -> tuple[dict[str, tuple[str, list]], list[str]]
     fixed = []
     for setting in settings:
         key, _, value = setting.partition("=")
+        check(key != "output", f"{setting}: the option --output says where a study lies")
         kind, bounds = ("log", value[4:]) if value.startswith("log:") else ("linear", value)
         if ".." in bounds and kinds().get(key) in (int, float):
             try:
@@ -129,16 +133,28 @@ def parted(settings: list[str]) -> tuple[dict[str, tuple[str, list]], list[str]]
                 raise ConfigError(
                     f"{setting}: bounds are two numbers, as in optim.lr=log:0.01..10"
                 ) from error
-            check(
-                low < high and (low > 0 or kind == "linear"), f"{setting}: from the lower bound to the higher"
-            )
+            check(low < high, f"{setting}: from the lower bound to the higher")
+            check(low > 0 or kind == "linear", f"{setting}: a logarithmic scale needs bounds above 0")
             space[key] = (kind, [low, high])
         elif "," in value and not value.startswith("["):
+            single_one = (
+                f"{setting}: a trial's mean is over its seeds; give a number, a range or a list [0,1]"
+            )
+            check(key != "seeds", single_one)
             space[key] = ("choice", value.split(","))
         else:
             fixed.append(setting)
     check(bool(space), "nothing to tune: give a setting several values, as in optim.lr=log:0.01..10")
     return space, fixed
+
+
+def looked_at(space: dict[str, tuple[str, list]]) -> Iterator[dict[str, Any]]:
+    """Points of the space that stand for all of it: both ends of every range, and every value of a choice."""
+    ends = [{key: values[corner] for key, (_, values) in space.items()} for corner in (0, -1)]
+    yield from ends
+    for key, (kind, values) in space.items():
+        if kind == "choice":
+            yield from (ends[0] | {key: value} for value in values[1:])
 
 
 def tunable(cfg: Config) -> Config:

@@ -11,11 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bnrepro.config import ConfigError, without_paths
+from bnrepro.config import ConfigError, RecordConfig, without_paths
 from bnrepro.config.compose import from_file
 from bnrepro.config.refusal import one_line
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.wandb import mirrored, recorded
+from bnrepro.runs.wandb import mirrored, recorded, unreachable
 
 
 def main() -> int:
@@ -26,16 +26,22 @@ def main() -> int:
     args = parser.parse_args()
     failed = 0
     try:
-        runs = [run for place in args.places for run in RunFolder.below(place) if run.finished_seeds()]
-        if not runs:
-            raise ConfigError(f"{' '.join(map(str, args.places))}: no finished run here")
+        RecordConfig(project=args.project or RecordConfig().project)  # raises ConfigError
+        runs = []
+        for place in args.places:
+            here = [run for run in RunFolder.below(place) if run.finished_seeds()]
+            if not here:
+                raise ConfigError(f"{place}: no finished run here")
+            runs += here
+        if args.online and (reason := unreachable()):
+            raise ConfigError(f"nothing was sent ({reason}); without --online runs are recorded on the disk")
         for run in runs:
             cfg = from_file(run.config)
             cfg.record.wandb = "online" if args.online else "offline"
             cfg.record.project = args.project or cfg.record.project
             if mirrored(run, without_paths(cfg.resolved()), run.finished_seeds()):
                 print(f"{run}: recorded")
-            elif recorded(run, run.finished_seeds()):
+            elif recorded(run, run.finished_seeds(), cfg.record.wandb):
                 print(f"{run}: recorded before")
             else:
                 failed += 1

@@ -34,6 +34,8 @@ MADE = {
     "src/bnrepro/measure/metrics.py": "docs/metrics.md",
     "src/bnrepro/config/parts.py": "docs/settings.md",
 }
+DEFAULT = ROOT / "build" / "site"
+MARK = ".made-by-bnrepro"  # in a folder that is ours to delete
 REPOSITORY_ONLY = re.compile(r"<!-- repository only -->.*?<!-- /repository only -->\n", re.DOTALL)
 WAY_IN = """
 **On this site**: [Figure 1](docs/study_figure1.md#to-explore),
@@ -56,13 +58,14 @@ SHOWN = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="default: build/site")
+    parser.add_argument("--out", type=Path, default=DEFAULT, help="default: build/site")
     args = parser.parse_args()
     begun = time.perf_counter()
     try:
+        clear(args.out)
         laid_out = stage(args.out)
         build(args.out)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -72,9 +75,17 @@ def main() -> int:
     return 0
 
 
+def clear(out: Path) -> None:
+    """Make `out` an empty folder. Raises ValueError where it holds anything but an earlier site of ours."""
+    ours = (out / MARK).is_file() or out == DEFAULT
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} holds other files, which would be deleted: give --out a folder of its own")
+    shutil.rmtree(out, ignore_errors=True)
+    put(out / MARK, "scripts/website.py deletes this folder when it builds the site anew\n")
+
+
 def stage(out: Path) -> int:
     """Write all sources of the site into out/docs; how many pages there are."""
-    shutil.rmtree(out, ignore_errors=True)
     docs = out / "docs"
     shutil.copytree(ROOT / "docs" / "site" / "assets", docs / "assets")
     shutil.copytree(ROOT / "results" / "figures", docs / "results" / "figures")

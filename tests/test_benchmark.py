@@ -146,6 +146,19 @@ def test_images_are_compared_with_images_of_their_size() -> None:
     assert of["decoding-2"].keys() == {"row", "images_per_s"}
 
 
+@pytest.mark.parametrize("words", [["--out", "table.csv"], ["--minutes", "-1"]])
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_measured(
+    words, monkeypatch, tmp_path, capsys
+) -> None:
+    (tmp_path / "table.csv").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    monkeypatch.setitem(benchmark.main.__globals__, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main()
+    assert words[0] in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_without_limit_and_dataloader_there_are_rates_and_no_ratios() -> None:
     (row,) = benchmark.with_ratios([{"row": "eager", "replica_steps_per_s": 5.0}])
     assert row == {"row": "eager", "replica_steps_per_s": 5.0}

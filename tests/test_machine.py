@@ -39,6 +39,18 @@ def test_a_step_has_as_many_threads_as_omp_num_threads_says_and_never_more_than_
     assert machine.threads() == (used or machine.cores())
 
 
+@pytest.mark.parametrize(("said", "used"), [("1", 1), ("3", 3), ("", None)])
+def test_a_number_of_cores_may_be_given(said, used, monkeypatch):
+    monkeypatch.setenv(machine.CORES, said)
+    assert machine.supported() == "" and machine.cores() == (used or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("said", ["abc", "0", "-1", "1.5"])
+def test_what_is_no_number_of_cores_is_refused(said, monkeypatch):
+    monkeypatch.setenv(machine.CORES, said)
+    assert machine.supported() == f"BNREPRO_CORES={said}: a number of cores, from 1 on"
+
+
 def test_only_windows_is_not_supported(monkeypatch):
     assert machine.supported() == ""
     monkeypatch.setattr(sys, "platform", "win32")

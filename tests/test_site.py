@@ -86,6 +86,21 @@ def test_a_line_of_code_that_is_gone_is_refused():
         with_code("{{dgama = }}")
 
 
+def test_a_folder_of_others_is_never_cleared_and_an_earlier_site_is(tmp_path):
+    clear = runpy.run_path(str(ROOT / "scripts/website.py"))["clear"]
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "thesis.tex").write_text("years")
+    (a_file := tmp_path / "page.html").write_text("")
+    for taken in (mine, tmp_path, a_file):
+        with pytest.raises(ValueError, match="holds other files"):
+            clear(taken)
+    assert (mine / "thesis.tex").read_text() == "years" and a_file.exists()
+    clear(site := tmp_path / "site")
+    (site / "old.html").write_text("")
+    clear(site)
+    assert [path.name for path in site.iterdir()] == [".made-by-bnrepro"]
+
+
 def test_a_diagram_that_was_changed_but_not_drawn_again_is_refused():
     with_diagrams = runpy.run_path(str(ROOT / "scripts/website.py"))["with_diagrams"]
     text = (ROOT / "docs/architecture.md").read_text()

@@ -15,6 +15,7 @@ from bnrepro.files import ROOT, shipped
 OF_A_CHECKOUT = ("benchmark", "notebooks", "study", "website")
 # What the extra `train` brings.
 TRAIN = ("hydra", "jax", "mlxtend", "omegaconf", "rich", "torch", "torchvision", "wandb")
+DEV = ("jupytext", "nbclient", "nbformat", "ipykernel", "psutil", "threadpoolctl")
 
 
 def main() -> int:
@@ -58,9 +59,10 @@ def run(script: Path, arguments: list[str]) -> int:
         exec(compile(script.read_bytes(), script, "exec"), program.__dict__)
     except ModuleNotFoundError as error:
         lacking = (error.name or "").partition(".")[0]
-        if lacking not in TRAIN:
+        if lacking not in TRAIN + DEV:
             raise
-        return refused(f"bnrepro {script.stem} needs {lacking}: pip install 'bnrepro[train]'")
+        extra = "train" if lacking in TRAIN else "dev"
+        return refused(f"bnrepro {script.stem} needs {lacking}: pip install 'bnrepro[{extra}]'")
     return 0
 
 

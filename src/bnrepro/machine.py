@@ -64,7 +64,12 @@ def supported() -> str:
     """ "" where training works, else one line that says where it does."""
     if sys.platform == "win32":
         return "training needs Linux, macOS or WSL; tables, figures and claims work everywhere"
-    return ""
+    given = os.environ.get(CORES, "")
+    return f"{CORES}={given}: a number of cores, from 1 on" if given and not int_above_0(given) else ""
+
+
+def int_above_0(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
 
 
 def one_of_many() -> bool:
@@ -77,8 +82,8 @@ def cores(share: bool = True) -> int:
     if share and one_of_many():
         return 1
     for name in (CORES, "SLURM_CPUS_PER_TASK"):  # a cluster that gives cores need not bind a process to them
-        if (given := os.environ.get(name, "")).isdecimal():
-            return max(1, int(given))
+        if int_above_0(given := os.environ.get(name, "")):
+            return int(given)
     if sys.platform == "linux":  # macOS has no such call
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -130,6 +130,36 @@ def test_what_is_added_seed_by_seed_and_run_by_run_is_what_is_collected_at_once(
     ]
 
 
+def test_a_table_loses_no_run_and_no_seed_unless_that_is_asked_for(tmp_path, capsys):
+    for lr in (0.1, 0.5):
+        synthetic.write_run(tmp_path / f"both/e/bn/lr{lr}", lr=lr)
+    synthetic.write_run(tmp_path / "one/e/bn/lr0.1", lr=0.1)
+    synthetic.write_run(tmp_path / "less/e/bn/lr0.1", lr=0.1, state="running", finished=[0])
+    synthetic.write_run(tmp_path / "less/e/bn/lr0.5", lr=0.5)
+
+    def collected(outputs, *more):
+        words = ("--all", "--outputs", tmp_path / outputs, "--results", tmp_path / "results", *more)
+        return synthetic.run_script("collect.py", "e", *words), capsys.readouterr().err
+
+    assert collected("both")[0] == collected("both")[0] == 0
+    whole = (tmp_path / "results/e.parquet").read_bytes()
+    for outputs, lost in (("one", "e/bn/lr0.5"), ("less", "e/bn/lr0.1")):
+        status, said = collected(outputs)
+        assert status == 1 and lost in said and "--add keeps them" in said
+        assert (tmp_path / "results/e.parquet").read_bytes() == whole
+    assert collected("one", "--add")[0] == 0
+    assert len(tidy.load(tmp_path / "results/e.parquet")["optim.lr"].unique()) == 2
+    assert collected("one", "--replace")[0] == 0
+    assert len(tidy.load(tmp_path / "results/e.parquet")["optim.lr"].unique()) == 1
+
+
+def test_a_folder_that_is_not_there_is_named_with_the_nearest(tmp_path, capsys):
+    synthetic.write_run(tmp_path / "outputs/widths/bn/a")
+    words = ("--outputs", tmp_path / "outputs", "--results", tmp_path / "results")
+    assert synthetic.run_script("collect.py", "width", *words) == 1
+    assert "there is no folder" in (said := capsys.readouterr().err) and "did you mean widths?" in said
+
+
 def test_a_table_of_before_a_setting_was_there_has_its_default_when_seeds_are_added(tmp_path):
     synthetic.write_run(tmp_path / "e/bn/a", state="running", finished=[0])
     found = collect.collect(tmp_path / "e")

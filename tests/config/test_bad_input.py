@@ -239,14 +239,14 @@ GOOD = [
         "seeds=2-4",
         "seeds=[5,7]",
         "model.affine=false",
-        "optim.decay_steps=0",
+        "optim.schedule=step",
     ),
     *(
         "regime=tuned",
         "data.root=~/digits",
         'output="a=b"',
         "model.depth=1",
-        "model.r_max=inf",
+        "model.eps=1e-3",
         "experiment=fig1_quick",
     ),
     *(

@@ -4,9 +4,10 @@ from dataclasses import fields
 
 import pytest
 import torch
+import yaml
 
 from bnrepro.config import Config, ConfigError, DataConfig, InceptionConfig, MLPConfig
-from bnrepro.config.compose import jobs, single
+from bnrepro.config.compose import from_file, jobs, single
 from bnrepro.config.refusal import kinds
 from bnrepro.data import DataError
 from bnrepro.runs.run import check
@@ -49,6 +50,13 @@ BAD = {
     "model=mlp model.stem=imagenet": r"^model\.stem: only for model=inception$",
     "model.name=inception": r"model\.name=inception: choose one of mlp",
     "model=inception model.name=mlp": r"model\.name=mlp: choose one of inception",
+    # What nothing looks at would give two names to the same numbers:
+    "optim.decay=0.5": r"optim\.decay: no effect with optim\.schedule=constant",
+    "optim.schedule=constant optim.decay_times=6": r"optim\.decay_times: no effect",
+    "model.placement=after": r"model\.placement: no effect with model\.norm=none",
+    "variant=weightnorm model.placement=after": r"no effect with model\.norm=weight",
+    "variant=bn model.ghost_size=8": r"model\.ghost_size: no effect with model\.norm=bn; only with ghost",
+    "variant=layernorm model.bn_momentum=0.5": r"model\.bn_momentum: no effect",
     "model=inception model.norm=ghost": r"model\.norm=ghost: choose one of none, bn, torch",
 }
 
@@ -64,6 +72,33 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(overrides, tmp_
 def test_a_sweep_with_one_bad_job_is_refused_as_a_whole():
     with pytest.raises(ConfigError, match=r"^model\.width: only for model=mlp$"):
         jobs(["variant=bn,inception", "model.width=8"])
+
+
+def test_a_run_on_disk_with_a_setting_that_nothing_looks_at_is_still_read(tmp_path):
+    cfg = single(["variant=bn", "model.placement=after"])
+    settings = cfg.resolved()
+    settings["model"] |= {"norm": "none", "ghost_size": 8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert from_file(tmp_path / "config.yaml").model.placement == "after"
+
+
+def test_who_sets_steps_or_the_distance_of_evaluations_means_it_also_where_the_experiment_counts_otherwise():
+    one = ["variant=bn", "optim.lr=0.1", "data.batch_size=60", "model.activation=relu", "model.dropout=0"]
+    (counted,), (own,), (smoke,) = (
+        jobs(["experiment=design_grid", *one, *more])
+        for more in ([], ["train.steps=100", "eval.every=10"], ["debug=smoke"])
+    )
+    assert (counted.steps, counted.every) == (16_666, 834)
+    assert (own.steps, own.every) == (100, 10)
+    assert (smoke.steps, smoke.every) == (60, 20)
+
+
+def test_of_a_setting_that_is_given_twice_the_last_has_the_word():
+    assert single(["optim.lr=0.1", "optim.lr=0.2"]).optim.lr == 0.2
+    assert single(["train.steps=10", "train.examples=1200"]).steps == 20
+    assert single(["train.examples=1200", "train.steps=10"]).steps == 10
+    swept = jobs(["variant=bn", "optim.lr=0.1,0.2", "optim.lr=0.3,0.4"])
+    assert [cfg.optim.lr for cfg in swept] == [0.3, 0.4]
 
 
 def test_seeds_may_be_a_range():

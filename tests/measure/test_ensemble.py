@@ -91,7 +91,9 @@ def run_table(folder: Path, variant: str) -> Path:
 
 
 def test_one_finished_net_is_no_ensemble(tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/ensemble.py", "none", "--outputs", tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "an ensemble needs two" in done.stderr
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "outputs/none").mkdir(parents=True)
+    for name, said in (("none", "an ensemble needs two"), ("nones", "no such folder (did you mean none?)")):
+        command = [sys.executable, "scripts/ensemble.py", name, "--outputs", tmp_path / "outputs"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("*.*"))

@@ -40,7 +40,8 @@ def old():
 
 
 @pytest.mark.parametrize(
-    "settings", [["variant=bn"], ["train.examples=800", "eval.points=4"], ["optim.decay_steps=0"]]
+    "settings",
+    [["variant=bn"], ["train.examples=800", "eval.points=4"], ["optim.schedule=step", "optim.decay_steps=0"]],
 )
 def test_a_run_that_an_old_version_finished_is_refused_in_one_line_that_says_what_to_do(
     settings, config, quiet, old

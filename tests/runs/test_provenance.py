@@ -14,6 +14,9 @@ from bnrepro.runs.provenance import provenance
         ("data.root=mnist", "data.root=mnist"),
         ("output=/scratch/me/runs", "output=…/runs"),
         ("experiment=fig1_mnist", "experiment=fig1_mnist"),
+        ("--out=/scratch/me/a.csv", "--out=…/a.csv"),
+        ("/scratch/me/tune", "…/tune"),
+        ("optim.lr=log:0.01..10", "optim.lr=log:0.01..10"),
     ],
 )
 def test_a_command_keeps_its_settings_and_hides_whose_folders_they_name(given: str, said: str):

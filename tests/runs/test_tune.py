@@ -69,7 +69,11 @@ def test_a_stopped_study_goes_on_with_the_trial_it_was_at(tune, namespace, monke
     ("arguments", "said"),
     [
         (("variant=bn", *SPACE), "data.holdout=0: tuning on the test set spoils it"),
-        ((*SMALL, "optim.lr=log:0..10"), "from the lower bound to the higher"),
+        ((*SMALL, "optim.lr=log:10..1"), "from the lower bound to the higher"),
+        ((*SMALL, "optim.lr=log:0..10"), "a logarithmic scale needs bounds above 0"),
+        ((*SMALL, "model.norm=bn,foo,none"), "model.norm=foo"),
+        ((*SMALL, *SPACE, "seeds=1,2"), "a trial's mean is over its seeds"),
+        ((*SMALL, *SPACE, "output=here"), "the option --output says where"),
         ((*SMALL, "optim.lr=log:1..fast"), "bounds are two numbers"),
         ((*SMALL, "optim.lr=0.1"), "nothing to tune"),
         ((*SMALL, "model.width=8,nope"), "model.width=nope"),

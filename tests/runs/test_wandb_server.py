@@ -20,6 +20,7 @@ from synthetic import run_script
 
 from bnrepro.config import Config, without_paths
 from bnrepro.progress import Progress
+from bnrepro.runs import wandb as module
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.lines import TABLE
 from bnrepro.runs.run import run
@@ -103,6 +104,34 @@ def test_a_run_that_was_trained_without_wandb_arrives_from_its_table(
     cfg = config("variant=bn")
     run(cfg, quiet)
     assert run_script("wandb_sync.py", cfg.output, "--online") == 0
+    assert_whole(wandb_server, cfg)
+
+
+def test_a_run_that_was_recorded_offline_is_sent_once_where_online_is_asked_for(
+    wandb_server: WandbServer, config: Configs, quiet: Progress, capsys: Captured
+):
+    cfg = config("record=wandb", "variant=bn")
+    run(cfg, quiet)
+    for said in (": recorded\n", ": recorded before\n"):
+        assert run_script("wandb_sync.py", RunFolder.of(cfg), "--online") == 0
+        assert said in capsys.readouterr().out
+        assert_whole(wandb_server, cfg)
+
+
+def test_online_without_a_key_says_that_nothing_was_sent_and_the_next_time_sends(
+    wandb_server: WandbServer,
+    config: Configs,
+    quiet: Progress,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    cfg = config("variant=bn")
+    run(cfg, quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "unreachable", lambda: "no API key")
+        assert run_script("wandb_sync.py", RunFolder.of(cfg), "--online") == 2
+    assert "nothing was sent" in capsys.readouterr().err and not wandb_server.store.runs
+    assert run_script("wandb_sync.py", RunFolder.of(cfg), "--online") == 0
     assert_whole(wandb_server, cfg)
 
 

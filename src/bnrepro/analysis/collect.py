@@ -129,6 +129,27 @@ def added(found: Collected, stem: Path) -> Collected:
     )
 
 
+def left_out(found: Collected, stem: Path) -> list[str]:
+    """The runs of <stem>.json of which `found` lacks a seed, by name: what saving `found` there would lose."""
+    notes = stem.with_name(stem.name + ".json")
+    if not notes.exists():
+        return []
+
+    def known(entries: list[dict[str, Any]]) -> dict[str, set[int]]:
+        seeds: dict[str, set[int]] = {}
+        for entry in entries:
+            whole = identity(entry | {"config": defaults() | entry["config"]})
+            seeds.setdefault(whole, set()).update(entry["seeds"])
+        return seeds
+
+    now = known(found.provenance)
+    try:
+        before = json.loads(notes.read_text())
+        return sorted({run["run"] for run in before if set(run["seeds"]) - now.get(*known([run]), set())})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{notes}: not the provenance of a table ({error}); move it away") from None
+
+
 def _with_settings(collected: Collected, columns: list[str], table: Path) -> Collected:
     """With these columns of settings. What an earlier version lacks has its default; ValueError if it has none."""
     later = {column: value for column, value in defaults().items() if column in columns}

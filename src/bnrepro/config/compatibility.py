@@ -6,17 +6,29 @@ from bnrepro.config.checks import check
 from bnrepro.config.parts import (
     BATCH_NORMS,
     IMAGES,
+    NORMS,
     SMALLEST,
     DataConfig,
     EvalConfig,
     InceptionConfig,
     MLPConfig,
     ModelConfig,
+    OptimConfig,
     TrainConfig,
 )
 
 # What would change a run's name and nothing else, if it were set for data that are not colour images:
 COLOUR_ONLY = ("num_classes", "size", "corrupt", "decode", "crop", "flip", "distort")
+# Which normalizations look at a setting of the model:
+OF_ACTIVATIONS = tuple(norm for norm in NORMS if norm not in ("none", "weight"))
+LOOKED_AT_BY = {
+    "placement": OF_ACTIVATIONS,
+    "eps": OF_ACTIVATIONS,
+    "bn_momentum": BATCH_NORMS,
+    "ghost_size": ("ghost",),
+    "r_max": ("renorm",),
+    "d_max": ("renorm",),
+}
 
 
 def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, measured: EvalConfig) -> None:
@@ -36,6 +48,21 @@ def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, mea
         not (measured.diagnose and model.norm == "weight"),
         "eval.diagnose: not for model.norm=weight, whose weight matrices are no parameters",
     )
+
+
+def check_effects(model: ModelConfig, optim: OptimConfig) -> None:
+    """Raises ConfigError for a setting that nothing looks at: two runs would differ in their names and in no number.
+
+    Asked of what is to be trained; a run on disk that has such a setting is still read.
+    """
+    plain = type(model)()
+    for key, norms in LOOKED_AT_BY.items():
+        idle = hasattr(model, key) and model.norm not in norms and getattr(model, key) != getattr(plain, key)
+        words = f"model.{key}: no effect with model.norm={model.norm}; only with {', '.join(norms)}"
+        check(not idle, words)
+    for key in ("decay", "decay_times", "decay_steps"):
+        idle = optim.schedule == "constant" and getattr(optim, key) != getattr(OptimConfig(), key)
+        check(not idle, f"optim.{key}: no effect with optim.schedule=constant; set exponential or step")
 
 
 def _batch(m: int, model: ModelConfig, processes: int) -> None:

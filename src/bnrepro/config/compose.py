@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bnrepro.config.address import place
 from bnrepro.config.checks import ConfigError, check
 from bnrepro.config.commandline import MOST_JOBS, Axis, axes
+from bnrepro.config.compatibility import check_effects
 from bnrepro.config.parts import InceptionConfig, MLPConfig, RayConfig, SlurmConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
@@ -44,7 +45,13 @@ _store()
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The composed configuration as checked dataclasses."""
+    """The composed configuration of a run to train, as checked dataclasses."""
+    config = _typed(cfg)
+    check_effects(config.model, config.optim)
+    return config
+
+
+def _typed(cfg: DictConfig) -> Config:
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
     return config
@@ -130,6 +137,6 @@ def from_file(path: Path) -> Config:
         schema.model = OmegaConf.structured(model)
         merged = OmegaConf.merge(schema, loaded)
         assert isinstance(merged, DictConfig)
-        return typed(merged)
+        return _typed(merged)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} holds no configuration ({one_line(error)})") from error

@@ -58,6 +58,7 @@ class Config:
             f"eval: {many:,} evaluations in {self.steps:,} steps; at most {MOST_EVALUATIONS:,}, so set eval."
         )
         check(many <= MOST_EVALUATIONS, words + ("first" if first > MOST_EVALUATIONS / 2 else "every"))
+        check(bool(self.output.strip()), "output=: names the folder of all runs, as in output=outputs")
         longest = max(map(len, self.output.split("/")))
         fits = longest <= 200 and len(self.output) <= 2000
         check(fits, f"output={self.output[:60]}...: a name of more than 200 letters, or 2,000 in all")

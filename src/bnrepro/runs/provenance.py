@@ -55,10 +55,14 @@ def provenance(command: list[str], device: str) -> dict[str, Any]:
 
 
 def _without_path(argument: str) -> str:
-    """data.root=<folder>/images -> data.root=…/images: provenance is published, a machine's folders are not."""
-    key, _, value = argument.partition("=")
-    private = key in PATHS and value.startswith(("/", "~", ".."))
-    return f"{key}=…/{Path(value).name}" if private else argument
+    """data.root=<folder>/images -> data.root=…/images: provenance is published, a machine's folders are not.
+
+    So are the values of options: --out <folder>/table, --out=<folder>/table.
+    """
+    key, sign, value = argument.partition("=") if "=" in argument else ("", "", argument)
+    names_a_path = key in PATHS or key.startswith("-") or not sign
+    private = names_a_path and value.startswith(("/", "~", ".."))
+    return f"{key}{sign}…/{Path(value).name}" if private else argument
 
 
 @functools.cache  # the code a process runs is the code it started with, whatever is edited meanwhile

@@ -56,7 +56,7 @@ class WandbMirror:
         )  # of `wandb agent`, which gives the run its id: there is one
         self._pending: Batch = defaultdict(dict)
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._state = "failed"
+        self._state, self._mode = "failed", ""
         self._off = bool(lost)
         self.complete = False  # all of it is with W&B, or in its files
         self._thread = threading.Thread(target=self._work, name="wandb-mirror", daemon=True)
@@ -130,7 +130,7 @@ class WandbMirror:
                 self._upload_table(wandb, runs[seed], seed)
                 runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
                 if self._state == "finished":
-                    _mark(self.folder, seed).touch()
+                    _mark(self.folder, seed).write_text(self._mode)
             self.complete = True
         except Exception as error:
             if not self._off:
@@ -143,7 +143,7 @@ class WandbMirror:
     def _start(self, wandb: Any, runs: dict[int, Any]) -> None:
         """One run per seed into `runs`, or one for all."""
         record, identity = self.config["record"], self._identity()
-        mode = self._reachable(wandb, record["wandb"])
+        mode = self._mode = self._reachable(record["wandb"])
         for seed in [ALL] if self.trial else self.seeds:
             # An agent says by the environment which run its trial is; the client reads that once a process.
             own = {"id": os.environ.get("WANDB_RUN_ID") if self.trial else f"{identity}-{seed}"}
@@ -162,7 +162,7 @@ class WandbMirror:
             runs[seed].define_metric("step")
             runs[seed].define_metric("*", step_metric="step")
 
-    def _reachable(self, wandb: Any, mode: str) -> str:
+    def _reachable(self, mode: str) -> str:
         """Online if a key is known and the server takes it, else offline with one warning. Never prompts.
 
         Asked before the first init: an online init that fails keeps its run id, so that no second one can
@@ -170,12 +170,9 @@ class WandbMirror:
         """
         if mode == "offline":
             return mode
-        try:
-            if wandb.login(prompt=False, verify=True):
-                return mode
-            reason = "no API key: run `wandb login` or set WANDB_API_KEY"
-        except Exception as error:
-            reason = str(error).partition("\n")[0]
+        reason = unreachable()
+        if not reason:
+            return mode
         runs = self.folder.wandb / "offline-run-*"
         logger.warning("W&B goes on offline (%s). Upload later: wandb sync %s", reason, runs)
         return "offline"
@@ -205,6 +202,17 @@ class WandbMirror:
         for file in sorted(copy.path.iterdir()):
             artifact.add_file(str(file), policy="immutable", skip_cache=True)  # no copy in the home folder
         run.log_artifact(artifact)
+
+
+def unreachable() -> str:
+    """Why the server cannot be written to, or nothing. Never prompts."""
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False, verify=True)
+    except Exception as error:  # the client's own are of many kinds
+        return str(error).partition("\n")[0]
+    return "" if known else "no API key: run `wandb login` or set WANDB_API_KEY"
 
 
 def write_table(folder: RunFolder, rows: list[Row]) -> None:
@@ -254,8 +262,16 @@ def over_seeds(batch: Batch) -> Batch:
 
 
 def mirrored(folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> bool:
-    """Mirror a finished run from its table, unless that was done before; True if it was done now."""
-    if recorded(folder, seeds):
+    """Mirror a finished run from its table, unless that was done before; True if it was done now.
+
+    What was recorded offline is sent where online is asked for: the server takes the rows that it lacks. Where the
+    server cannot be reached, once into the run's files is enough.
+    """
+    mode = config["record"]["wandb"]
+    if recorded(folder, seeds, mode):
+        return False
+    if mode == "online" and recorded(folder, seeds, "offline") and (reason := unreachable()):
+        logger.warning("%s: recorded offline before, and not sent now (%s)", folder, reason)
         return False
     mirror = WandbMirror(folder, config, seeds)
     mirror.rewind(0, seeds)
@@ -263,9 +279,14 @@ def mirrored(folder: RunFolder, config: Mapping[str, Any], seeds: list[int]) -> 
     return mirror.complete
 
 
-def recorded(folder: RunFolder, seeds: list[int]) -> bool:
-    """Whether these seeds of a run are with W&B, or in its files, from the first row to the last."""
-    return all(_mark(folder, seed).exists() for seed in seeds) or _mark(folder, ALL).exists()
+def recorded(folder: RunFolder, seeds: list[int], mode: str) -> bool:
+    """Whether these seeds of a run are with W&B (online), or there or in its files (offline), to their last row."""
+
+    def done(seed: int) -> bool:
+        mark = _mark(folder, seed)
+        return mark.exists() and (mode == "offline" or mark.read_text() == "online")
+
+    return all(map(done, seeds)) or done(ALL)
 
 
 def fetch(place: str, experiment: str, outputs: Path) -> list[str]:
