@@ -93,8 +93,8 @@ display(compact(time.assign(row=time["effect"] + ", rate " + time["rate"]), "row
 # intervals over seeds, p is of a paired t-test with Holm's correction over the table; a run whose loss was
 # not finite counts as chance.
 #
-# An average over cells can hide opposite effects in two of them, or be made by one in which a net stays near chance:
-# the second table leaves out the cells in which a run does. The tables of every cell, each with Holm's
+# An average over cells can hide opposite effects in two of them, or be made by one in which nets diverge or hardly
+# train: the second table leaves out cells in which a run ends below 50%, a look that is taken afterwards. The tables of every cell, each with Holm's
 # correction over the cells, are in `results/tables/design_grid_*.md`; below is how many cells stand out.
 
 # %%

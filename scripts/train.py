@@ -181,7 +181,7 @@ def main() -> int:
             else:
                 check_ray(settings)
                 train_packs = partial(train_on_ray, settings=settings, **sent)
-        configs = jobs(overrides) if multirun else [single(overrides)]
+        configs = jobs(overrides) if multirun else [single(overrides, one_of_many=agent)]
         before = [state_of(cfg) for cfg in configs]
         if multirun:
             check_all(configs, here=not sends)

@@ -75,7 +75,8 @@ def tuned(args: argparse.Namespace) -> int:
     check(not args.output.is_file(), f"--output {args.output}: a file; name a folder")
     fixed = [*fixed, f"output={place}"]
     for point in looked_at(space):
-        refused(tunable(single([*fixed, *(f"{key}={value}" for key, value in point.items())])))
+        settings = [*fixed, *(f"{key}={value}" for key, value in point.items())]
+        refused(tunable(single(settings, one_of_many=True)))
     place.mkdir(parents=True, exist_ok=True)
     with files.locked(place / "lock"):
         storage = JournalStorage(JournalFileBackend(str(place / "journal.log")))
@@ -99,12 +100,8 @@ def tuned(args: argparse.Namespace) -> int:
         )  # a seed of its own for each session
         for number in range(len(done), args.trials):
             trial = study.ask()
-            cfg = single(
-                [
-                    *fixed,
-                    *(f"{key}={asked(trial, key, *how)!r}".replace("'", "") for key, how in space.items()),
-                ]
-            )
+            point = [f"{key}={asked(trial, key, *how)!r}".replace("'", "") for key, how in space.items()]
+            cfg = single([*fixed, *point], one_of_many=True)
             words = " ".join(
                 f"{key.split('.')[-1]} {value:.4g}"
                 if isinstance(value, float)

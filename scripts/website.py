@@ -60,6 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=DEFAULT, help="default: build/site")
     args = parser.parse_args()
+    args.out = args.out.resolve()
     begun = time.perf_counter()
     try:
         clear(args.out)
@@ -80,7 +81,8 @@ def clear(out: Path) -> None:
     ours = (out / MARK).is_file() or out == DEFAULT
     if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} holds other files, which would be deleted: give --out a folder of its own")
-    shutil.rmtree(out, ignore_errors=True)
+    if out.exists():
+        shutil.rmtree(out)
     put(out / MARK, "scripts/website.py deletes this folder when it builds the site anew\n")
 
 

@@ -52,7 +52,7 @@ BAD = {
     "model=inception model.name=mlp": r"model\.name=mlp: choose one of inception",
     # What nothing looks at would give two names to the same numbers:
     "optim.decay=0.5": r"optim\.decay: no effect with optim\.schedule=constant",
-    "optim.schedule=constant optim.decay_times=6": r"optim\.decay_times: no effect",
+    "optim.schedule=constant optim.decay_times=6": r"optim\.decay_times: no effect with optim\.schedule=constant",
     "model.placement=after": r"model\.placement: no effect with model\.norm=none",
     "variant=weightnorm model.placement=after": r"no effect with model\.norm=weight",
     "variant=bn model.ghost_size=8": r"model\.ghost_size: no effect with model\.norm=bn; only with ghost",
@@ -72,6 +72,21 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(overrides, tmp_
 def test_a_sweep_with_one_bad_job_is_refused_as_a_whole():
     with pytest.raises(ConfigError, match=r"^model\.width: only for model=mlp$"):
         jobs(["variant=bn,inception", "model.width=8"])
+
+
+def test_a_setting_that_only_some_arms_or_trials_have_is_good():
+    both = jobs(["experiment=fig1_quick", "model.placement=after", "model.bn_momentum=0.5"])
+    assert [cfg.model.placement for cfg in both] == ["after", "after"]
+    assert single(["model.placement=after"], one_of_many=True).model.norm == "none"
+    with pytest.raises(ConfigError, match=r"model\.ghost_size: no effect"):
+        jobs(["experiment=fig1_quick", "model.ghost_size=8"])
+
+
+@pytest.mark.parametrize(
+    "line", ["variant=bn_x5 data=shapes optim.schedule=constant", "variant=bn_frozen model.norm=bn"]
+)
+def test_what_a_variant_brings_along_may_be_idle(line):
+    assert single(line.split())
 
 
 def test_a_run_on_disk_with_a_setting_that_nothing_looks_at_is_still_read(tmp_path):

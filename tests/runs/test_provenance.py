@@ -14,6 +14,7 @@ from bnrepro.runs.provenance import provenance
         ("data.root=mnist", "data.root=mnist"),
         ("output=/scratch/me/runs", "output=…/runs"),
         ("experiment=fig1_mnist", "experiment=fig1_mnist"),
+        ('data.root="/scratch/me/mnist"', "data.root=…/mnist"),
         ("--out=/scratch/me/a.csv", "--out=…/a.csv"),
         ("/scratch/me/tune", "…/tune"),
         ("optim.lr=log:0.01..10", "optim.lr=log:0.01..10"),

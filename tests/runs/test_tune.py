@@ -87,6 +87,13 @@ def test_what_cannot_be_tuned_is_refused_in_one_line_before_anything_is_made(tun
     assert not Path("outputs").exists()
 
 
+def test_a_setting_that_only_some_trials_look_at_may_be_tuned(tune):
+    space = ("model.norm=bn,none", "model.placement=before,after", "train.engine=eager", "train.workers=1")
+    status, out, err = tune("--trials", "6", *SMALL[1:], *space)
+    assert status == 0, err
+    assert "6/6" in out
+
+
 def test_another_space_under_the_same_name_is_refused(tune):
     assert tune("--trials", "1", *SMALL, *SPACE)[0] == 0
     status, _, err = tune("--trials", "1", *SMALL, "optim.lr=0.1,0.2")

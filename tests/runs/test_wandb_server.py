@@ -118,6 +118,20 @@ def test_a_run_that_was_recorded_offline_is_sent_once_where_online_is_asked_for(
         assert_whole(wandb_server, cfg)
 
 
+@pytest.mark.parametrize("whose", [0, -1])
+def test_a_run_or_a_trial_that_an_earlier_version_sent_is_not_sent_again(
+    whose: int, wandb_server: WandbServer, config: Configs, quiet: Progress, capsys: Captured
+):
+    cfg = config("variant=bn")
+    run(cfg, quiet)
+    folder = RunFolder.of(cfg)
+    folder.wandb.mkdir()
+    for seed in cfg.seeds if whose == 0 else [whose]:
+        (folder.wandb / f"mirrored-{seed}").touch()
+    assert run_script("wandb_sync.py", folder, "--online") == 0
+    assert "recorded before" in capsys.readouterr().out and not wandb_server.store.runs
+
+
 def test_online_without_a_key_says_that_nothing_was_sent_and_the_next_time_sends(
     wandb_server: WandbServer,
     config: Configs,

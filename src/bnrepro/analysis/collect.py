@@ -135,10 +135,13 @@ def left_out(found: Collected, stem: Path) -> list[str]:
     if not notes.exists():
         return []
 
+    columns = {*defaults(), *(key for entry in found.provenance for key in entry["config"])}
+
     def known(entries: list[dict[str, Any]]) -> dict[str, set[int]]:
         seeds: dict[str, set[int]] = {}
         for entry in entries:
-            whole = identity(entry | {"config": defaults() | entry["config"]})
+            config = {key: value for key, value in entry["config"].items() if key in columns}
+            whole = identity(entry | {"config": defaults() | config})
             seeds.setdefault(whole, set()).update(entry["seeds"])
         return seeds
 

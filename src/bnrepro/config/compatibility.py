@@ -29,6 +29,7 @@ LOOKED_AT_BY = {
     "r_max": ("renorm",),
     "d_max": ("renorm",),
 }
+DECAYS = ("optim.decay", "optim.decay_times", "optim.decay_steps")
 
 
 def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, measured: EvalConfig) -> None:
@@ -50,19 +51,16 @@ def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, mea
     )
 
 
-def check_effects(model: ModelConfig, optim: OptimConfig) -> None:
-    """Raises ConfigError for a setting that nothing looks at: two runs would differ in their names and in no number.
-
-    Asked of what is to be trained; a run on disk that has such a setting is still read.
-    """
-    plain = type(model)()
-    for key, norms in LOOKED_AT_BY.items():
-        idle = hasattr(model, key) and model.norm not in norms and getattr(model, key) != getattr(plain, key)
-        words = f"model.{key}: no effect with model.norm={model.norm}; only with {', '.join(norms)}"
-        check(not idle, words)
-    for key in ("decay", "decay_times", "decay_steps"):
-        idle = optim.schedule == "constant" and getattr(optim, key) != getattr(OptimConfig(), key)
-        check(not idle, f"optim.{key}: no effect with optim.schedule=constant; set exponential or step")
+def idle(key: str, model: ModelConfig, optim: OptimConfig) -> str:
+    """Why nothing looks at the setting `key`, or "": two runs would differ in their names and in no number."""
+    part, _, name = key.partition(".")
+    if part == "model" and (norms := LOOKED_AT_BY.get(name)) and model.norm not in norms:
+        differs = hasattr(model, name) and getattr(model, name) != getattr(type(model)(), name)
+        return f"no effect with model.norm={model.norm}; only with {', '.join(norms)}" if differs else ""
+    if key in DECAYS and optim.schedule == "constant":
+        differs = getattr(optim, name) != getattr(OptimConfig(), name)
+        return "no effect with optim.schedule=constant; only with exponential or step" if differs else ""
+    return ""
 
 
 def _batch(m: int, model: ModelConfig, processes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bnrepro.config.address import place
 from bnrepro.config.checks import ConfigError, check
 from bnrepro.config.commandline import MOST_JOBS, Axis, axes
-from bnrepro.config.compatibility import check_effects
+from bnrepro.config.compatibility import idle
 from bnrepro.config.parts import InceptionConfig, MLPConfig, RayConfig, SlurmConfig
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import Config
@@ -45,16 +45,20 @@ _store()
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The composed configuration of a run to train, as checked dataclasses."""
-    config = _typed(cfg)
-    check_effects(config.model, config.optim)
-    return config
-
-
-def _typed(cfg: DictConfig) -> Config:
+    """The composed configuration as checked dataclasses."""
     config = OmegaConf.to_object(cfg)
     assert isinstance(config, Config)
     return config
+
+
+def _check_effects(given: Iterable[Axis], configs: list[Config]) -> None:
+    """Raises ConfigError for a setting of the command line that no job of it looks at.
+
+    One that some look at is good: arms are paired, and only some have what it sets.
+    """
+    for axis in given:
+        why = [idle(axis.key, cfg.model, cfg.optim) for cfg in configs]
+        check(not why or not all(why), f"{axis.key}: {why[0] if why else ''}")
 
 
 def jobs(overrides: list[str]) -> list[Config]:
@@ -69,12 +73,15 @@ def jobs(overrides: list[str]) -> list[Config]:
         experiment = [axis.values[0] for axis in given if axis.key == "experiment" and not axis.swept]
         params = hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
         named = {axis.key for axis in given}
-        swept = axes([f"{key}={values}" for key, values in params.items() if key not in named], loader)
+        own = [f"{key}={values}" for key, values in params.items() if key not in named]
+        swept = [axis for axis in axes(own, loader) if axis.key in params]
         every = [*swept, *given]
         count = math.prod(len(axis.values) for axis in every)
         check(count <= MOST_JOBS, f"{count:,} jobs in one sweep: at most {MOST_JOBS:,}")
         combinations = itertools.product(*(axis.values for axis in every))
-        return [typed(hydra.compose("config", list(job))) for job in combinations]
+        configs = [typed(hydra.compose("config", list(job))) for job in combinations]
+        _check_effects(given, configs)
+        return configs
 
 
 def launcher_settings(overrides: list[str]) -> SlurmConfig | RayConfig:
@@ -119,13 +126,19 @@ def places(experiment: str, outputs: Path, everything: bool = False) -> list[Pat
     return [place(outputs, cfg) for cfg in jobs([f"experiment={experiment}"])]
 
 
-def single(overrides: list[str]) -> Config:
-    """The configuration of one run. Raises ConfigError, in one line, if it is not valid."""
+def single(overrides: list[str], one_of_many: bool = False) -> Config:
+    """The configuration of one run. Raises ConfigError, in one line, if it is not valid.
+
+    one_of_many: a trial, in which a setting that others look at may have no effect.
+    """
     with _hydra() as loader:
         given = axes(overrides, loader)
         for axis in given:
             check(not axis.swept, f"{axis}: several values are a sweep, which needs -m")
-        return typed(hydra.compose("config", [axis.values[0] for axis in given]))
+        config = typed(hydra.compose("config", [axis.values[0] for axis in given]))
+        if not one_of_many:
+            _check_effects(given, [config])
+        return config
 
 
 def from_file(path: Path) -> Config:
@@ -137,6 +150,6 @@ def from_file(path: Path) -> Config:
         schema.model = OmegaConf.structured(model)
         merged = OmegaConf.merge(schema, loaded)
         assert isinstance(merged, DictConfig)
-        return _typed(merged)
+        return typed(merged)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} holds no configuration ({one_line(error)})") from error

@@ -61,8 +61,9 @@ def _without_path(argument: str) -> str:
     """
     key, sign, value = argument.partition("=") if "=" in argument else ("", "", argument)
     names_a_path = key in PATHS or key.startswith("-") or not sign
-    private = names_a_path and value.startswith(("/", "~", ".."))
-    return f"{key}{sign}…/{Path(value).name}" if private else argument
+    path = value.strip("\"'")
+    private = names_a_path and path.startswith(("/", "~", ".."))
+    return f"{key}{sign}…/{Path(path).name}" if private else argument
 
 
 @functools.cache  # the code a process runs is the code it started with, whatever is edited meanwhile

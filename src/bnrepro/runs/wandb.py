@@ -284,9 +284,13 @@ def recorded(folder: RunFolder, seeds: list[int], mode: str) -> bool:
 
     def done(seed: int) -> bool:
         mark = _mark(folder, seed)
-        return mark.exists() and (mode == "offline" or mark.read_text() == "online")
+        if mode == "offline" or not mark.exists():
+            return mark.exists()
+        earlier = not any(folder.wandb.glob("offline-run-*"))  # versions whose marks were empty
+        return mark.read_text() == "online" or (mark.read_text() == "" and earlier)
 
-    return all(map(done, seeds)) or done(ALL)
+    trial = _mark(folder, ALL).exists()  # of a sweep, in which it has its place: `wandb sync` sends it
+    return trial or all(map(done, seeds))
 
 
 def fetch(place: str, experiment: str, outputs: Path) -> list[str]:

@@ -171,7 +171,8 @@ def main_effects(runs: pd.DataFrame, name: str = "test/accuracy") -> pd.DataFram
 def where_all_learn(runs: pd.DataFrame, name: str = "test/accuracy", enough: float = 0.5) -> pd.DataFrame:
     """BN's effect under each rule, over all cells and over those in which every run has `enough` accuracy.
 
-    A cell in which a net stays near chance weighs as much in a mean as hundreds that differ by tenths of a point.
+    A cell in which nets diverge or hardly train weighs as much in a mean as hundreds that differ by tenths of a point.
+    Which cells are left out is read off the results: a look at what makes a mean, not an effect of its own.
     """
     values = balanced(last(runs, name, CELL))
     cell = [level for level in values.index.names if level not in ("variant", "seed")]
