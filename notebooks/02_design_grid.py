@@ -94,8 +94,9 @@ display(compact(time.assign(row=time["effect"] + ", rate " + time["rate"]), "row
 # not finite counts as chance.
 #
 # An average over cells can hide opposite effects in two of them, or be made by one in which nets diverge or hardly
-# train: the second table leaves out cells in which a run ends below 50%, a look that is taken afterwards. The tables of every cell, each with Holm's
-# correction over the cells, are in `results/tables/design_grid_*.md`; below is how many cells stand out.
+# train: the second table leaves out cells in which a run ends below 50%, a look that is taken afterwards. The tables of
+# every cell, each with Holm's correction over the cells, are in `results/tables/design_grid_*.md`; below is how many
+# cells stand out.
 
 # %%
 display(Markdown(report.effects_markdown(effects.main_effects(under))))
