@@ -20,14 +20,14 @@ FORMS = {  # unit: factor, format, what follows the value
 
 
 def format_interval(unit: str, value: float, low: float = np.nan, high: float = np.nan) -> str:
-    """97.85% [97.70, 98.00]: without bounds where they are NaN; infinitely many steps are "never"."""
+    """97.85% [97.70, 98.00]: without bounds where they are NaN; infinitely many steps are "never", and so is the interval."""
     if np.isnan(value):
         return "–"
     factor, form, suffix = FORMS[unit]
     # rounded first as the files are, so that a number reads the same before it is stored and after
     value, low, high = (float(f"{v:.6g}") for v in (value, low, high))
     shown = ["never" if np.isinf(v) else form.format(v * factor) for v in (value, low, high)]
-    bounds = "" if np.isnan(low) or unit == "error" else f" [{shown[1]}, {shown[2]}]"
+    bounds = "" if not np.isfinite(low) or unit == "error" else f" [{shown[1]}, {shown[2]}]"
     return shown[0] + (suffix if np.isfinite(value) else "") + bounds
 
 
