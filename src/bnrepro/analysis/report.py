@@ -20,7 +20,7 @@ FORMS = {  # unit: factor, format, what follows the value
 
 
 def format_interval(unit: str, value: float, low: float = np.nan, high: float = np.nan) -> str:
-    """97.85% [97.70, 98.00]: without bounds where they are NaN; infinitely many steps are "never", and so is the interval."""
+    """97.85% [97.70, 98.00]: without bounds where they are NaN or infinite; infinitely many steps are "never"."""
     if np.isnan(value):
         return "–"
     factor, form, suffix = FORMS[unit]
