@@ -38,10 +38,6 @@ OTHERS = {
     "hydra.sweeper.params": "write the axis itself, as in variant=baseline,bn",
 }
 MOST_JOBS = 10_000
-INSTEAD = {
-    "train.steps": "train.examples",
-    "eval.every": "eval.points",
-}  # the second, where it is not 0, has the word
 
 
 class Axis(NamedTuple):
@@ -90,16 +86,12 @@ def without_format(flags: list[str]) -> tuple[list[str], str]:
 def axes(given: Iterable[str], loader: Any) -> list[Axis]:
     """The settings of a command line, checked. Raises ConfigError. loader: Hydra's, which knows the files of groups.
 
-    The last has the word, as in a shell: of a setting that is given twice, and of train.steps and train.examples,
-    eval.every and eval.points. So who sets train.steps means it, also in an experiment that counts in examples.
+    Of a setting that is given twice the last has the word, as in a shell.
     """
     last: dict[str, Axis] = {}
     for axis in (_axis(argument, loader) for argument in given):
         last.pop(axis.key, None)
         last[axis.key] = axis
-        for key, other in INSTEAD.items():
-            if axis.key == key:
-                last[other] = Axis(other, [f"{other}=0"], False)
     return list(last.values())
 
 

@@ -30,6 +30,12 @@ CONF = str(shipped("conf"))
 EXPERIMENTS = Path(CONF) / "experiment"
 
 
+INSTEAD = {
+    "train.steps": "train.examples",
+    "eval.every": "eval.points",
+}  # of two, the second where it is not 0
+
+
 def _store() -> None:
     """The schema, and a group `model` of the two kinds of network: each has its own settings."""
     schema = OmegaConf.structured(Config)
@@ -68,13 +74,12 @@ def jobs(overrides: list[str]) -> list[Config]:
     overrides, which take precedence. Raises ConfigError, in one line, if any job is not valid.
     """
     with _hydra() as loader:
-        given = [axis for axis in axes(overrides, loader) if not axis.key.startswith("hydra")]
+        given = [axis for axis in _given(overrides, loader) if not axis.key.startswith("hydra")]
         # The axes are the experiment's: its other settings may fit the variants it sweeps only.
         experiment = [axis.values[0] for axis in given if axis.key == "experiment" and not axis.swept]
         params = hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
         named = {axis.key for axis in given}
-        own = [f"{key}={values}" for key, values in params.items() if key not in named]
-        swept = [axis for axis in axes(own, loader) if axis.key in params]
+        swept = axes([f"{key}={values}" for key, values in params.items() if key not in named], loader)
         every = [*swept, *given]
         count = math.prod(len(axis.values) for axis in every)
         check(count <= MOST_JOBS, f"{count:,} jobs in one sweep: at most {MOST_JOBS:,}")
@@ -82,6 +87,24 @@ def jobs(overrides: list[str]) -> list[Config]:
         configs = [typed(hydra.compose("config", list(job))) for job in combinations]
         _check_effects(given, configs)
         return configs
+
+
+def _given(overrides: list[str], loader: Any) -> list[Axis]:
+    """The settings of a command line. Who sets train.steps means it, also in an experiment that counts in examples.
+
+    Then train.examples is set to 0 beside it, and eval.points beside eval.every. Of both the later one has the word.
+    """
+    given = axes(overrides, loader)
+    names = [axis.key for axis in given]
+    chosen = [axis for axis in given if axis.key == "experiment"]
+    for key, other in INSTEAD.items():
+        if key not in names or (other in names and names.index(other) > names.index(key)):
+            continue
+        swept = any(axis.swept for axis in chosen)
+        counts = swept or OmegaConf.select(hydra.compose("config", [a.values[0] for a in chosen]), other)
+        given = [axis for axis in given if axis.key != other]
+        given += [Axis(other, [f"{other}=0"], False)] if counts else []
+    return given
 
 
 def launcher_settings(overrides: list[str]) -> SlurmConfig | RayConfig:
@@ -99,7 +122,7 @@ def launcher_settings(overrides: list[str]) -> SlurmConfig | RayConfig:
 def understood(overrides: list[str]) -> list[Axis]:
     """The settings of a command line, each checked by itself. Raises ConfigError, in one line."""
     with _hydra() as loader:
-        return axes(overrides, loader)
+        return _given(overrides, loader)
 
 
 @contextmanager
@@ -132,7 +155,7 @@ def single(overrides: list[str], one_of_many: bool = False) -> Config:
     one_of_many: a trial, in which a setting that others look at may have no effect.
     """
     with _hydra() as loader:
-        given = axes(overrides, loader)
+        given = _given(overrides, loader)
         for axis in given:
             check(not axis.swept, f"{axis}: several values are a sweep, which needs -m")
         config = typed(hydra.compose("config", [axis.values[0] for axis in given]))
