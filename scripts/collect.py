@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bnrepro.analysis import collect
 from bnrepro.analysis import frame as tidy
-from bnrepro.config.checks import ConfigError, nearest
-from bnrepro.runs.folder import RunFolder
+from bnrepro.config.checks import ConfigError
+from bnrepro.runs.folder import RunFolder, nearest_folder
 
 
 def main() -> int:
@@ -76,9 +76,8 @@ def collected(args: argparse.Namespace) -> int:
         except ValueError as error:
             own = isinstance(error, tidy.MissingData) and not args.all
             hint = "; for runs with other settings than the experiment's file's, add --all" if own else ""
-            if absent := [name for name in experiments if not (args.outputs / name).exists()]:
-                there = sorted(path.name for path in args.outputs.glob("*") if path.is_dir())
-                hint = f"; there is no folder {args.outputs / absent[0]}{nearest(absent[0], there)}"
+            if absent := [args.outputs / name for name in experiments if not (args.outputs / name).exists()]:
+                hint = f"; there is no folder {absent[0]}{nearest_folder(absent[0])}"
             words = str(error).replace(str(args.outputs), args.wandb or str(args.outputs))
             print(f"collect: {words}{hint}", file=sys.stderr)
             return 1

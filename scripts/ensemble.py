@@ -17,13 +17,12 @@ import torch
 
 from bnrepro.analysis import collect
 from bnrepro.config import IMAGES, ConfigError
-from bnrepro.config.checks import nearest
 from bnrepro.config.compose import from_file, places
 from bnrepro.config.refusal import one_line
 from bnrepro.data import Dataset, load
 from bnrepro.data.dataset import Images
 from bnrepro.measure.ensemble import CROPS, judged, probabilities
-from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.folder import RunFolder, nearest_folder
 from bnrepro.runs.run import REFUSALS
 from bnrepro.runs.trained import with_population
 
@@ -43,16 +42,14 @@ def main() -> int:
 
 
 def ensemble(args: argparse.Namespace) -> int:
+    folder = args.outputs / args.experiment
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder{nearest_folder(folder)}")
     runs = [run for place in places(args.experiment, args.outputs) for run in RunFolder.below(place)]
     finished = [run for run in runs if run.status().get("state") == "finished"]
-    if not (args.outputs / args.experiment).is_dir():
-        there = sorted(path.name for path in args.outputs.glob("*") if path.is_dir())
-        raise ConfigError(
-            f"{args.outputs / args.experiment}: no such folder{nearest(args.experiment, there)}"
-        )
     if len(finished) < 2:
         raise ConfigError(
-            f"{args.outputs / args.experiment} has {len(finished)} finished runs, an ensemble needs "
+            f"{folder} has {len(finished)} finished runs, an ensemble needs "
             f"two: scripts/train.py -m experiment={args.experiment}"
         )
     members: dict[Place, dict[str, torch.Tensor]] = {}

@@ -65,10 +65,10 @@ def supported() -> str:
     if sys.platform == "win32":
         return "training needs Linux, macOS or WSL; tables, figures and claims work everywhere"
     given = os.environ.get(CORES, "")
-    return f"{CORES}={given}: a number of cores, from 1 on" if given and not int_above_0(given) else ""
+    return f"{CORES}={given}: a number of cores, from 1 on" if given and not _positive(given) else ""
 
 
-def int_above_0(text: str) -> bool:
+def _positive(text: str) -> bool:
     return text.isdecimal() and int(text) > 0
 
 
@@ -82,7 +82,7 @@ def cores(share: bool = True) -> int:
     if share and one_of_many():
         return 1
     for name in (CORES, "SLURM_CPUS_PER_TASK"):  # a cluster that gives cores need not bind a process to them
-        if int_above_0(given := os.environ.get(name, "")):
+        if _positive(given := os.environ.get(name, "")):
             return int(given)
     if sys.platform == "linux":  # macOS has no such call
         return len(os.sched_getaffinity(0))
@@ -96,7 +96,7 @@ def threads() -> int:
     times as long as one thread alone.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores(), int(given)) if given.isdecimal() and int(given) else cores()
+    return min(cores(), int(given)) if _positive(given) else cores()
 
 
 def can_fork() -> bool:

@@ -28,6 +28,7 @@ from typing import Any
 from bnrepro import files
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.address import place
+from bnrepro.config.checks import nearest
 from bnrepro.measure.metrics import EDGES, declared
 from bnrepro.runs.lines import HISTOGRAMS, TABLE, Lines, Row, Tally
 
@@ -44,6 +45,11 @@ class RunBusy(RuntimeError):
 
 class Damaged(ValueError):
     """A file of the folder does not hold what the run wrote into it; the message says which, and how one sees."""
+
+
+def nearest_folder(folder: Path) -> str:
+    """The hint " (did you mean a?)" for a folder that is not there, from those beside it; or nothing."""
+    return nearest(folder.name, sorted(path.name for path in folder.parent.glob("*") if path.is_dir()))
 
 
 class RunFolder:
