@@ -82,7 +82,7 @@ def collected(args: argparse.Namespace) -> int:
             print(f"collect: {words}{hint}", file=sys.stderr)
             return 1
         for run in found.unfinished:
-            print(f"collect: skipped {run}", file=sys.stderr)
+            print(f"collect: not finished: {run}", file=sys.stderr)
         if others := _others([args.outputs / name for name in experiments], folders):
             runs = "1 run with other settings is" if others == 1 else f"{others} runs with other settings are"
             print(f"collect: {runs} left out; --all takes them as well", file=sys.stderr)

@@ -18,12 +18,11 @@ import torch
 from bnrepro.analysis import collect
 from bnrepro.config import IMAGES, ConfigError
 from bnrepro.config.compose import from_file, places
-from bnrepro.config.refusal import one_line
 from bnrepro.data import Dataset, load
 from bnrepro.data.dataset import Images
 from bnrepro.measure.ensemble import CROPS, judged, probabilities
+from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder, nearest_folder
-from bnrepro.runs.run import REFUSALS
 from bnrepro.runs.trained import with_population
 
 
@@ -36,9 +35,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         return ensemble(args)
-    except (*REFUSALS, OSError, ValueError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except BaseException as error:
+        return ended_by(error, OSError, ValueError)
 
 
 def ensemble(args: argparse.Namespace) -> int:

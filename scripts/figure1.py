@@ -16,11 +16,11 @@ from bnrepro.analysis.report import format_interval
 from bnrepro.config import Config
 from bnrepro.config.checks import check
 from bnrepro.config.compose import jobs
-from bnrepro.config.refusal import one_line
-from bnrepro.machine import answer_signals, stop_asked
+from bnrepro.machine import answer_signals
 from bnrepro.progress import progress
+from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import REFUSALS, run
+from bnrepro.runs.run import run
 
 
 def main() -> int:
@@ -41,14 +41,7 @@ def main() -> int:
         table, picture = tidy.figure1_table(frame), figures.figure1(frame)
         picture.savefig(path, dpi=200)
     except BaseException as error:
-        stop = stop_asked(error)
-        if stop or isinstance(error, KeyboardInterrupt):
-            print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-            return stop.status if stop else 130
-        if isinstance(error, (*REFUSALS, ValueError, OSError)):
-            print(f"error: {one_line(error)}", file=sys.stderr)
-            return 2
-        raise
+        return ended_by(error, OSError, ValueError)
     shown = Table("quantity", "arm", "value [95% interval]", "n")
     for row in table.to_dict("records"):
         never = f" ({row['censored']} never)" if row["censored"] else ""

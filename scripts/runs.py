@@ -13,6 +13,7 @@ import argparse
 import shutil
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -24,8 +25,10 @@ from bnrepro.config import Config, ConfigError
 from bnrepro.config.commandline import FORMATS
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
+from bnrepro.measure.metrics import declared
 from bnrepro.runs.folder import RunBusy, RunFolder
 
+BY_LAYER = ("eval.probe", "eval.units", "eval.diagnose")  # metrics of many layers: `page` draws them
 UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
@@ -100,7 +103,7 @@ def listed(runs: list[RunFolder], how: str) -> None:
 
 
 def shown(run: RunFolder) -> None:
-    """Where a run comes from, its settings, and the last value of every metric."""
+    """Where a run comes from, its settings, and the last value of every metric that is not of single layers."""
     line, status = summary.line(run), run.status()
     print(f"{run}: {line.state}, {age(run)}")
     origin = status.get("provenance", {})
@@ -116,10 +119,10 @@ def shown(run: RunFolder) -> None:
     last = max((row.step for row in rows), default=0)
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row.step == last and not row.name.startswith(("probe/", "diagnose/")):
+        if row.step == last and declared(row.name).when not in BY_LAYER:
             values.setdefault(row.name, []).append(row.value)
     if values:
-        seeds = len({row.seed for row in rows})
+        seeds = len({row.seed for row in rows if row.step == last})
         print(f"  at step {last:,}" + (f", mean over {seeds} seeds" if seeds > 1 else "") + ":")
     for name, numbers in values.items():
         print(f"    {name:32s} {sum(numbers) / len(numbers):.5g}")
@@ -136,24 +139,24 @@ def paged(runs: list[RunFolder], out: Path, title: str) -> None:
 
 
 def removed(runs: list[RunFolder], sure: bool) -> int:
-    """Remove the folders of runs on which nobody works; all of them, or none."""
-    for run in runs:
-        if summary.state_of(run) == "running":
-            raise RunBusy(f"{run}: a process is working on this run; stop it first")
-    for run in runs:
-        print(run)
-    if not sure:
-        try:
-            sure = input(
-                f"remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}? [y/N] "
-            ).lower() in ("y", "yes")
-        except EOFError:
-            print()
-    if not sure:
-        print("nothing removed", file=sys.stderr)
-        return 1
-    for run in runs:
-        shutil.rmtree(run.path)
+    """Remove the folders of runs on which nobody works; all of them, or none. Nobody can start on one meanwhile."""
+    with ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run.lock())
+        for run in runs:
+            print(run)
+        if not sure:
+            try:
+                sure = input(
+                    f"remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}? [y/N] "
+                ).lower() in ("y", "yes")
+            except EOFError:
+                print()
+        if not sure:
+            print("nothing removed", file=sys.stderr)
+            return 1
+        for run in runs:
+            shutil.rmtree(run.path)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import TextIO, TypeAlias
@@ -23,10 +22,10 @@ from bnrepro.config.commandline import arguments, without_format
 from bnrepro.config.compose import CONF, jobs, launcher_settings, single, typed, understood
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
-from bnrepro.machine import WorkerLost, answer_signals, stop_asked
+from bnrepro.machine import answer_signals, stop_asked
+from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.ray import check_ray, train_on_ray
-from bnrepro.runs.run import REFUSALS
 from bnrepro.runs.slurm import check_slurm, train_on_slurm
 from bnrepro.runs.sweep import check_all, label, packs, train_pack, unfinished
 from bnrepro.training.engines.data_parallel import is_main, leave_process_group, world_size
@@ -118,25 +117,6 @@ def closing(configs: list[Config], before: list[str], how: str, out: TextIO) -> 
     return all(state == "finished" for state in states)
 
 
-def ended_by(error: BaseException) -> int:
-    """Say in one line why the program ends; its exit status."""
-    stop = stop_asked(error)
-    if stop or isinstance(error, KeyboardInterrupt):
-        words = "\nstopped; what was measured is on disk, and the same command goes on from there"
-        print(words, file=sys.stderr)
-        return stop.status if stop else 130
-    if isinstance(error, (*REFUSALS, HydraException)):
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    if isinstance(error, OSError | WorkerLost):
-        print(f"error: {one_line(error)}; the same command goes on from what is on disk", file=sys.stderr)
-    elif isinstance(error, Exception):
-        traceback.print_exception(error)
-    else:
-        raise error
-    return 1
-
-
 def main() -> int:
     failures.clear()
     out = sys.stdout
@@ -198,7 +178,7 @@ def main() -> int:
             raise failures[0]
         return 0 if finished else 1
     except BaseException as error:
-        return ended_by(error)
+        return ended_by(error, HydraException)
     finally:
         sys.stdout = out
 

@@ -25,12 +25,13 @@ from bnrepro.analysis import summary
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.checks import check
 from bnrepro.config.compose import single
-from bnrepro.config.refusal import kinds, one_line
-from bnrepro.machine import Stopped, answer_signals
+from bnrepro.config.refusal import kinds
+from bnrepro.machine import answer_signals
 from bnrepro.progress import progress
+from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder
-from bnrepro.runs.run import REFUSALS, run
 from bnrepro.runs.run import check as refused
+from bnrepro.runs.run import run
 
 BEST = 5  # trials shown at the end
 
@@ -47,9 +48,6 @@ def main() -> int:
     try:
         check(args.trials >= 1, f"--trials {args.trials}: at least 1")
         return tuned(args)
-    except KeyboardInterrupt as stop:
-        print("\nstopped; the same command goes on from there", file=sys.stderr)
-        return stop.status if isinstance(stop, Stopped) else 130
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is not installed: pip install 'bnrepro[tune]'", file=sys.stderr)
         return 2
@@ -59,9 +57,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    except (*REFUSALS, OSError, ValueError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    except BaseException as error:
+        return ended_by(error, OSError, ValueError)
 
 
 def tuned(args: argparse.Namespace) -> int:

@@ -224,6 +224,21 @@ def test_population_statistics_take_the_batches_of_a_loader_and_weigh_the_last_o
     torch.testing.assert_close(model[0].running_var, expected)
 
 
+def test_population_statistics_leave_a_layer_alone_that_only_training_uses():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.auxiliary = BatchNorm(3), BatchNorm(3)
+
+        def forward(self, x):
+            return self.main(x) + (self.auxiliary(x) if self.training else 0)
+
+    model, x = TwoHeads(), torch.randn(20, 3) + 5
+    population_statistics(model, [x])
+    torch.testing.assert_close(model.main.running_mean, x.mean(0))
+    assert torch.equal(model.auxiliary.running_mean, torch.zeros(3)) and model.training
+
+
 def test_population_statistics_count_every_use_of_a_shared_layer():
     layer = BatchNorm(3)
     x = torch.randn(20, 3) + 5

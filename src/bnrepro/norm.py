@@ -252,7 +252,8 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
     model's device. E[x] = E_B[mu_B] and Var[x] = E_B[m/(m-1) var_B]; a batch counts by its size, so that a smaller last
     one weighs less. The rest of the model runs in evaluation mode (no dropout), each layer on inputs normalized as in
     training: by their own mini-batch, or, where a layer normalizes by running statistics (Batch Renormalization), by
-    those the net had before. Modes are restored; no gradient is taken.
+    those the net had before. A layer that no batch reaches there, as of a head that only training uses, keeps its
+    statistics. Modes are restored; no gradient is taken.
 
     Raises ValueError without batches, TypeError for batches without a tensor in them.
     """
@@ -277,9 +278,10 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
     try:
         for batch in batches:
             model(_inputs_of(batch))
-        if any(count == 0 for *_, count in sums.values()):
+        reached = {layer: total for layer, total in sums.items() if total[3]}
+        if layers and not reached:
             raise ValueError("population statistics need at least one training mini-batch")
-        for layer, (m, mean, var, count) in sums.items():
+        for layer, (m, mean, var, count) in reached.items():
             layer.running_mean.copy_(mean / m)  # pyright: ignore
             layer.running_var.copy_(var / m)  # pyright: ignore
             layer.num_batches_tracked.fill_(count)  # pyright: ignore

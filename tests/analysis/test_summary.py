@@ -129,7 +129,10 @@ def test_runs_are_removed_only_when_it_is_confirmed_and_nobody_works_on_them(mad
     busy = made("bn", {0: [0.9]}, state="running", lr=3)
     with busy.lock():
         status, _, err = runs("rm", tmp_path, "--yes")
-    assert status == 2 and "a process is working on this run" in err and kept.config.exists()
+    assert status == 2 and "another process is working on this run" in err and kept.config.exists()
+    resumed = made("bn", {0: [0.9]}, state="interrupted", lr=4)  # it compiles, and has not said "running" yet
+    with resumed.lock():
+        assert runs("rm", resumed, "--yes")[0] == 2 and resumed.config.exists()
 
 
 def test_somebody_else_s_config_is_no_run(runs, tmp_path):

@@ -66,6 +66,11 @@ def test_an_address_ignores_where_and_how_a_run_is_made(how):
     assert here != there and identity(here) == identity(there) and address(here) == address(there)
 
 
+def test_an_address_knows_how_images_are_decoded_where_corrupt_ones_make_a_difference():
+    run = ["variant=inception", "data=shapes", "data.corrupt=skip"]
+    assert address(single(run)) != address(single([*run, "data.decode=stream"]))
+
+
 @pytest.mark.parametrize("what", ["optim.lr=0.2", "train.processes=2", "regime=tuned", "data.holdout=10"])
 def test_an_address_knows_every_hyperparameter(what):
     assert address(single(["variant=bn"])) != address(single(["variant=bn", what]))

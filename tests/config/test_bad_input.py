@@ -283,6 +283,9 @@ def test_good_neighbours_reach_training(line, train, capsys, monkeypatch, tmp_pa
         ("optim.lr=0.1,0.30000000000000004", [0.1, 0.30000000000000004]),
         ("variant=glob(bn_x*)", ["bn_x30", "bn_x5", "bn_x5_sigmoid"]),
         ("data.batch_size=range(10,40,10)", [10, 20, 30]),
+        ("data.batch_size=range(16,100,32)", list(range(16, 100, 32))),
+        ("optim.lr=range(0.1,0.35,0.1)", [0.1, 0.2, 0.3]),
+        ("data.examples=range(5,0,-2)", [5, 3, 1]),
     ],
 )
 def test_a_range_is_exact_and_a_glob_is_what_matches(line, values):
@@ -319,6 +322,16 @@ def test_the_memory_that_is_named_is_about_what_a_net_takes():
     parameters = 4.0 * (784 * 1000 + 2 * 1000**2 + 10 * 1000)
     assert parameters < memory(one) < 20 * parameters
     assert math.isclose(memory(ten) - memory(one), 9 / 10 * (memory(ten) - 784 * 5000), rel_tol=0.01)
+
+
+def test_what_the_kernel_gives_back_counts_as_free_in_a_container(tmp_path):
+    from bnrepro.config.size import free
+
+    for name, content in {"max": "1000", "current": "900", "stat": "anon 200\ninactive_file 600"}.items():
+        (tmp_path / f"memory.{name}").write_text(content + "\n")
+    assert free(tmp_path) == 700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free(tmp_path) > 10_000
 
 
 BROKEN = {

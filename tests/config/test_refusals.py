@@ -57,6 +57,11 @@ BAD = {
     "variant=weightnorm model.placement=after": r"no effect with model\.norm=weight",
     "variant=bn model.ghost_size=8": r"model\.ghost_size: no effect with model\.norm=bn; only with ghost",
     "variant=layernorm model.bn_momentum=0.5": r"model\.bn_momentum: no effect",
+    "variant=baseline eval.inference=true": r"eval\.inference: no effect with model\.norm=none",
+    "variant=inception data=shapes model.native=true": r"model\.native: no effect with model\.norm=none",
+    "variant=bn_ghost model.ghost_size=12 data.batch_size=24 eval.noise=true": r"not in groups of model\.ghost_size=12",
+    "variant=bn data.examples=90 data.batch_size=10 eval.noise=true": r"eval\.noise=true: needs 100 training",
+    "train.engine=xla train.autocast=bf16": r"train\.engine=xla computes in float32",
     "model=inception model.norm=ghost": r"model\.norm=ghost: choose one of none, bn, torch",
 }
 

@@ -206,6 +206,9 @@ def test_a_folder_without_val_is_measured_on_the_holdout_it_is_given(tmp_path, s
     )
     with pytest.raises(DataError, match=r"eval.test=true: imagefolder has no val/ folder here"):
         data_of(cfg)
+    cfg.eval, cfg.model.norm = EvalConfig(inference=True), "bn"
+    with pytest.raises(DataError, match=r"eval.inference=true: one mini-batch of 2 needs more than 1 images"):
+        data_of(cfg)
 
 
 @pytest.mark.parametrize(

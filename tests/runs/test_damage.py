@@ -107,6 +107,26 @@ def test_seeds_that_were_finished_in_a_damaged_table_are_trained_again(config, q
     assert folder.table.read_bytes() == whole(both)
 
 
+def test_a_crash_while_damaged_files_are_put_aside_loses_no_seed(config, quiet, monkeypatch):
+    cfg = config("variant=bn", "eval.probe=false")
+    run(cfg, quiet)
+    folder, more = RunFolder.of(cfg), config("variant=bn", "eval.probe=false", "seeds=3")
+    change(folder.table, lambda lines: lines[:-2])
+
+    def killed(self):
+        self.table.rename(self.table.with_name("table.csv.damaged-1"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "set_aside", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(more, quiet)
+    assert run(more, quiet) == "finished"
+    assert folder.finished_seeds() == [0, 1, 2]
+    run(anew := config("variant=bn", "eval.probe=false", "seeds=3", place="anew"), quiet)
+    assert folder.table.read_bytes() == RunFolder.of(anew).table.read_bytes()
+
+
 def other_run(cfg, folder, config, quiet):
     run(stranger := config("variant=bn", "eval.probe=false", "optim.lr=0.7"), quiet)
     folder.checkpoint.write_bytes(RunFolder.of(stranger).checkpoint.read_bytes())

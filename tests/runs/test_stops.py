@@ -149,6 +149,27 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_does_not_end_the
     assert jobs_of(replace(cfg, seeds=[0, 1])) == []
 
 
+def test_a_last_checkpoint_that_cannot_be_written_fails_the_run_which_is_then_finished_by_the_same_command(
+    config, quiet, whole, monkeypatch
+):
+    cfg, save = config("variant=bn", "eval.probe=false", "train.checkpoint_seconds=0"), torch.save
+
+    def fails_at_the_end(content, file):
+        last = max(saved["step"] for saved in content["seeds"].values()) == cfg.steps
+        return full() if last else save(content, file)
+
+    monkeypatch.setattr(torch, "save", fails_at_the_end)
+    with pytest.raises(OSError, match=r"checkpoint\.pt: not written"):
+        run(cfg, quiet)
+    folder = RunFolder.of(cfg)
+    assert folder.state(cfg.seeds) == "failed" and {0 < job.step < cfg.steps for job in jobs_of(cfg)} == {
+        True
+    }
+    monkeypatch.undo()
+    assert run(cfg, quiet) == "finished"
+    assert folder.table.read_bytes() == whole(cfg)
+
+
 def test_a_worker_that_is_killed_ends_the_run_in_one_line_and_it_resumes(config, quiet, small, whole):
     cfg = config(*LONG, "train.engine=eager")
     folder, process = started(cfg, [*small, *LONG, "train.engine=eager", "train.workers=2"])

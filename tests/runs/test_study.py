@@ -14,6 +14,7 @@ from bnrepro import machine
 from bnrepro.config import Config, ConfigError, DataConfig, EvalConfig, MLPConfig, OptimConfig, TrainConfig
 from bnrepro.config.address import packable
 from bnrepro.config.compose import jobs, places, single
+from bnrepro.config.size import GIB, memory
 from bnrepro.data import DataError
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import check, run, run_together
@@ -88,11 +89,15 @@ def test_packs_hold_runs_of_equal_shape_that_stand_at_the_same_step(tmp_path, qu
     assert [[cfg.optim.lr for cfg in pack] for pack in packs(runs)] == [[0.1, 1.0], [0.5], [0.1]]
 
 
-def test_a_pack_is_no_larger_than_its_bound_and_a_mirrored_run_is_alone(tmp_path, monkeypatch):
+def test_a_pack_is_no_larger_than_its_bound_or_than_memory_and_a_mirrored_run_is_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(PACK, "mlp", 4)
     runs = [mlp(tmp_path, lr) for lr in (0.1, 0.2, 0.3)]
     assert [len(pack) for pack in packs(runs)] == [2, 1]
     for cfg in runs:
+        cfg.train.memory = 1.0001 * memory(cfg) / GIB
+    assert [len(pack) for pack in packs(runs)] == [1, 1, 1]
+    for cfg in runs:
+        cfg.train.memory = 0
         cfg.record.wandb = "offline"
     assert [len(pack) for pack in packs(runs)] == [1, 1, 1]
 
@@ -152,7 +157,6 @@ def test_the_places_of_an_experiment_are_those_of_its_own_sweep(tmp_path):
     assert found == [
         RunFolder.of(replace(cfg, output=str(tmp_path))).path for cfg in jobs(["experiment=fig1_mnist"])
     ]
-    assert places("fig1_mnist", tmp_path, everything=True) == [tmp_path / "fig1_mnist"]
     assert places("scratch", tmp_path) == [tmp_path / "scratch"]
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bnrepro import files
+from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import defaults, is_how
 from bnrepro.measure.metrics import Undeclared, declared
 from bnrepro.runs.folder import RunFolder
@@ -21,7 +22,7 @@ class MissingData(ValueError):
 class Collected(NamedTuple):
     frame: pd.DataFrame
     provenance: list[dict[str, Any]]  # one entry per finished run: run, config, provenance
-    unfinished: list[str]  # "fig1_mnist/bn/lr0.1-1a2b (interrupted)": skipped
+    unfinished: list[str]  # "fig1_mnist/bn/lr0.1-1a2b (interrupted)", and which of its seeds are taken
 
 
 def collect(*runs_dirs: Path) -> Collected:
@@ -34,9 +35,10 @@ def collect(*runs_dirs: Path) -> Collected:
     for run in (run for folder in runs_dirs for run in RunFolder.below(folder)):
         state, finished, details = _status(run)
         if state != "finished":
-            unfinished.append(f"{run.name} ({state})")
-        if state != "finished" and not finished:
-            continue
+            taken = f"; its finished seeds are taken: {', '.join(map(str, finished))}" if finished else ""
+            unfinished.append(f"{run.name} ({state}{taken})")
+            if not finished:
+                continue
         config = _read_config(run.config)
         settings = {key: value for key, value in (defaults() | config).items() if _is_hyperparameter(key)}
         names = {"experiment": config["experiment"], "variant": config["variant"]}
@@ -73,7 +75,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     """The nested YAML file as {'optim.lr': 0.1, ...}; a list becomes its JSON text."""
     import yaml  # only collecting needs it; tables, figures and claims run without
 
-    flat = pd.json_normalize(yaml.safe_load(path.read_text()), sep=".").to_dict("records")[0]
+    try:
+        flat = pd.json_normalize(yaml.safe_load(path.read_text()), sep=".").to_dict("records")[0]
+    except (OSError, ValueError, NotImplementedError, IndexError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: no readable configuration ({one_line(error)})") from None
     return {str(k): json.dumps(v) if isinstance(v, list | dict) else v for k, v in flat.items()}
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from bnrepro.analysis.statistics import Interval, estimate
 from bnrepro.config.schema import flat, is_how
-from bnrepro.runs.folder import RunBusy, RunFolder
+from bnrepro.runs.folder import RunFolder
 
 TARGETS = (
     0.99,
@@ -100,13 +100,7 @@ def curves(folder: RunFolder) -> Curves | None:
 def state_of(folder: RunFolder) -> str:
     """What run.json says; "killed" where it says that a process works on the run, and none does."""
     state = folder.status().get("state", "not started")
-    if state == "running":
-        try:
-            with folder.lock():
-                return "killed"
-        except RunBusy:
-            pass
-    return state
+    return "killed" if state == "running" and not folder.at_work() else state
 
 
 def records(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -41,6 +41,8 @@ def identity(cfg: Config) -> dict[str, Any]:
     }
     if cfg.data.name == "imagefolder":  # the others' images are known by their names
         differs["data.root"] = cfg.data.root
+    if cfg.data.corrupt == "skip" and cfg.data.decode == "stream":  # black there, in a cache left out
+        differs["data.decode"] = cfg.data.decode
     return differs
 
 

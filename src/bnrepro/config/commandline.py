@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -151,7 +152,7 @@ def _values(override: Override) -> list[Any]:
     start, stop, step = (Decimal(repr(x)) for x in (sweep.start, sweep.stop, sweep.step))
     usable = step != 0 and all(x.is_finite() for x in (start, stop, step))
     check(usable, f"{override.input_line}: not a range")
-    count = max(0, int(-((start - stop) // step)))
+    count = max(0, math.ceil((stop - start) / step))
     check(
         count <= MOST_JOBS,
         f"{override.input_line}: {count:,} values; at most {MOST_JOBS:,} jobs in one sweep",

@@ -19,22 +19,27 @@ from bnrepro.config.parts import (
 
 # What would change a run's name and nothing else, if it were set for data that are not colour images:
 COLOUR_ONLY = ("num_classes", "size", "corrupt", "decode", "crop", "flip", "distort")
-# Which normalizations look at a setting of the model:
+# Which normalizations look at a setting:
 OF_ACTIVATIONS = tuple(norm for norm in NORMS if norm not in ("none", "weight"))
 LOOKED_AT_BY = {
-    "placement": OF_ACTIVATIONS,
-    "eps": OF_ACTIVATIONS,
-    "bn_momentum": BATCH_NORMS,
-    "ghost_size": ("ghost",),
-    "r_max": ("renorm",),
-    "d_max": ("renorm",),
+    "model.placement": OF_ACTIVATIONS,
+    "model.eps": OF_ACTIVATIONS,
+    "model.bn_momentum": BATCH_NORMS,
+    "model.native": ("bn",),
+    "model.ghost_size": ("ghost",),
+    "model.r_max": ("renorm",),
+    "model.d_max": ("renorm",),
+    "eval.population": BATCH_NORMS,
+    "eval.population_curve": BATCH_NORMS,
+    "eval.inference": BATCH_NORMS,
+    "eval.noise": BATCH_NORMS,
 }
 DECAYS = ("optim.decay", "optim.decay_times", "optim.decay_steps")
 
 
 def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, measured: EvalConfig) -> None:
     """Raises ConfigError for the first settings that contradict each other or have no effect together."""
-    _batch(data.batch_size, model, train.processes)
+    _batch(data.batch_size, model, train.processes, measured.noise)
     _images(data, model)
     _engine(data, model, train)
     if isinstance(model, InceptionConfig):
@@ -51,19 +56,20 @@ def check_together(data: DataConfig, model: ModelConfig, train: TrainConfig, mea
     )
 
 
-def idle(key: str, model: ModelConfig, optim: OptimConfig) -> str:
+def idle(key: str, model: ModelConfig, optim: OptimConfig, measured: EvalConfig) -> str:
     """Why nothing looks at the setting `key`, or "": two runs would differ in their names and in no number."""
     part, _, name = key.partition(".")
-    if part == "model" and (norms := LOOKED_AT_BY.get(name)) and model.norm not in norms:
-        differs = hasattr(model, name) and getattr(model, name) != getattr(type(model)(), name)
-        return f"no effect with model.norm={model.norm}; only with {', '.join(norms)}" if differs else ""
+    own = {"model": model, "optim": optim, "eval": measured}.get(part)
+    if not hasattr(own, name) or getattr(own, name) == getattr(type(own)(), name):
+        return ""
+    if (norms := LOOKED_AT_BY.get(key)) and model.norm not in norms:
+        return f"no effect with model.norm={model.norm}; only with {', '.join(norms)}"
     if key in DECAYS and optim.schedule == "constant":
-        differs = getattr(optim, name) != getattr(OptimConfig(), name)
-        return "no effect with optim.schedule=constant; only with exponential or step" if differs else ""
+        return "no effect with optim.schedule=constant; only with exponential or step"
     return ""
 
 
-def _batch(m: int, model: ModelConfig, processes: int) -> None:
+def _batch(m: int, model: ModelConfig, processes: int, noise: bool) -> None:
     if model.norm in BATCH_NORMS:
         check(m > 1, "data.batch_size=1: Batch Normalization needs at least 2 examples")
     check(
@@ -73,6 +79,9 @@ def _batch(m: int, model: ModelConfig, processes: int) -> None:
     if isinstance(model, MLPConfig) and model.norm == "ghost":
         whole = m <= model.ghost_size or m % model.ghost_size == 0
         check(whole, f"data.batch_size={m}: not a multiple of model.ghost_size={model.ghost_size}")
+        power = model.ghost_size & (model.ghost_size - 1) == 0
+        words = f"eval.noise=true looks at 4, 8, ..., 512 images: not in groups of model.ghost_size={model.ghost_size}"
+        check(power or not noise, words)
     check(not model.sync or processes > 1, "model.sync=true: only under torchrun, with 2 processes or more")
     native = isinstance(model, InceptionConfig) and model.native
     check(not (model.sync and native), "model.sync=true: torch's kernel (model.native) cannot do it on a CPU")
@@ -98,6 +107,10 @@ def _engine(data: DataConfig, model: ModelConfig, train: TrainConfig) -> None:
     check(
         not (engine == "xla" and inception),
         "train.engine=xla: only for model=mlp; convolutions run on train.engine=eager or cuda",
+    )
+    check(
+        not (engine == "xla" and train.autocast != "off"),
+        "train.engine=xla computes in float32; leave train.autocast or the engine out",
     )
     check(
         not (engine == "xla" and train.device == "cuda"),

@@ -59,7 +59,7 @@ def _check_effects(given: Iterable[Axis], configs: list[Config]) -> None:
     One that some look at is good: arms are paired, and only some have what it sets.
     """
     for axis in given:
-        why = [idle(axis.key, cfg.model, cfg.optim) for cfg in configs]
+        why = [idle(axis.key, cfg.model, cfg.optim, cfg.eval) for cfg in configs]
         check(not all(why), f"{axis.key}: {why[0]}")
 
 
@@ -135,12 +135,12 @@ def _hydra() -> Iterator[Any]:
         raise ConfigError(one_line(error)) from error
 
 
-def places(experiment: str, outputs: Path, everything: bool = False) -> list[Path]:
+def places(experiment: str, outputs: Path) -> list[Path]:
     """Where an experiment's runs lie below `outputs`: the folders of its file's own sweep, without trial runs.
 
-    The whole folder outputs/<experiment> for an experiment without a file, or where `everything` is asked for.
+    The whole folder outputs/<experiment> for an experiment without a file.
     """
-    if everything or not (EXPERIMENTS / f"{experiment}.yaml").exists():
+    if not (EXPERIMENTS / f"{experiment}.yaml").exists():
         return [outputs / experiment]
     return [place(outputs, cfg) for cfg in jobs([f"experiment={experiment}"])]
 

@@ -20,7 +20,8 @@ from bnrepro.config.parts import (
 )
 
 # Where and how a run is carried out, and what it writes: it cannot change the run's numbers beyond rounding.
-# No part of its address (but for an image folder's root: address.py), and never published: no path or machine
+# No part of its address (but for an image folder's root and for corrupt images: address.py), and never published: no
+# path or machine
 # enters results/.
 HOW = (
     *("output", "record", "data.root", "data.cache", "data.decode"),

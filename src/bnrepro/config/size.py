@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from bnrepro.config.checks import check
 from bnrepro.config.parts import IMAGES, InceptionConfig, MLPConfig
@@ -16,8 +17,12 @@ COUNT = {"mnist5k": 5_000, "mnist": 70_000}
 GIB = 2**30
 
 
-def memory(cfg: Config) -> float:
-    """Bytes that all seeds of a run take while they train side by side, float32, images included. An estimate."""
+def memory(*cfgs: Config) -> float:
+    """Bytes that all seeds of runs on the same data take while they train side by side, float32. An estimate."""
+    return sum(map(_replicas, cfgs)) + _images(cfgs[0])
+
+
+def _replicas(cfg: Config) -> float:
     m, model = cfg.data.batch_size, cfg.model
     if isinstance(model, MLPConfig):
         w, d = model.width, model.depth
@@ -28,12 +33,18 @@ def memory(cfg: Config) -> float:
         size = cfg.data.size or 64
         parameters = 11_300_000 * model.multiplier**2
         activations = m * size * size * 64 * max(model.multiplier, 0.02) * MAPS / 4
-    images = (
-        3 * (cfg.data.size or 64) ** 2 * m
-        if cfg.data.name in IMAGES
-        else PIXELS[cfg.data.name] * COUNT[cfg.data.name]
-    )
-    return len(cfg.seeds) * 4.0 * (COPIES * parameters + activations) + images
+    return len(cfg.seeds) * 4.0 * (COPIES * parameters + activations)
+
+
+def _images(cfg: Config) -> float:
+    if cfg.data.name in IMAGES:
+        return 3.0 * (cfg.data.size or 64) ** 2 * cfg.data.batch_size
+    return float(PIXELS[cfg.data.name] * COUNT[cfg.data.name])
+
+
+def fits(*cfgs: Config) -> bool:
+    """Whether runs can train side by side in train.memory, or in what is free on this machine."""
+    return memory(*cfgs) <= (cfgs[0].train.memory * GIB or free())
 
 
 def check_memory(cfg: Config) -> None:
@@ -48,15 +59,17 @@ def check_memory(cfg: Config) -> None:
     )
 
 
-def free() -> float:
+def free(container: Path = Path("/sys/fs/cgroup")) -> float:
     """Bytes of memory that a process may still take: of the machine, or of the container, if that is less."""
     found = [float("inf")]
     try:
         with open("/proc/meminfo") as lines:
             found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            found.append(float(limit.read()) - float(used.read()))  # "max" where there is no limit
-    except (OSError, ValueError):
+        limit = float((container / "memory.max").read_text())  # "max" where there is none
+        used = float((container / "memory.current").read_text())
+        stat = dict(line.split() for line in (container / "memory.stat").read_text().splitlines())
+        found.append(limit - used + float(stat["inactive_file"]))  # which the kernel gives back
+    except (OSError, ValueError, KeyError):
         pass
     if len(found) == 1 and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES"))

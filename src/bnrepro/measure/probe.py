@@ -24,6 +24,7 @@ PERCENTILES = {"p15": 0.15, "p50": 0.50, "p85": 0.85}
 PROBE_BATCHES = 10
 NOISE_BATCHES = (4, 8, 16, 32, 64, 128, 256, 512)  # sizes at which the noise is measured
 NOISE_DRAWS, NOISE_EXAMPLES, NOISE_COMPANIONS, NOISE_IMAGES = 400, 5, 40, 20_000
+NOISE_CHUNK = 100  # training images that are mapped at once; what does not fill it is left out
 Histogram = tuple[list[int], list[float]]
 
 
@@ -148,9 +149,9 @@ def batch_noise(engine: Engine, state: State, data: Dataset, units: list[int]) -
     Theory of var_B, biased: (M-1)^2 / M^3 * (kurtosis - (M-3) / (M-1)).
     """
     model = shared_model(engine.cfg.model)
-    count = min(NOISE_IMAGES, data.examples) // 100 * 100
+    count = min(NOISE_IMAGES, data.examples) // NOISE_CHUNK * NOISE_CHUNK
     seen = [data.seen(replica.seed, torch.arange(count)) for replica in state.replicas]
-    rows = torch.stack(seen).view(len(seen), -1, 100)
+    rows = torch.stack(seen).view(len(seen), -1, NOISE_CHUNK)
     mapped = engine.apply(LastMapped(**net_of(data, model)), state, [rows], ["images"])[0].flatten(1, 2)
     draws = [generator("noise", replica.seed) for replica in state.replicas]
     values: Values = [{} for _ in draws]

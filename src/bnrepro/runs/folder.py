@@ -144,7 +144,7 @@ class RunFolder:
         try:
             with files.locked(lock):
                 return False
-        except files.Busy:
+        except (files.Busy, PermissionError):  # or another user's: nobody here can tell
             return True
 
     def wait(self) -> None:

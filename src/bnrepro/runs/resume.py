@@ -119,6 +119,7 @@ def mend(cfg: Config) -> None:
     try:
         resumable(cfg)
     except Damaged as damage:
-        kept = " and ".join(folder.set_aside())
+        # In this order: were the files gone first, a crash would leave seeds that say "finished" and have no rows.
         folder.write_status("damaged", [], folder.status().get("provenance", {}))
+        kept = " and ".join(folder.set_aside())
         print(f"{damage}; kept as {kept}, and the run starts over", file=sys.stderr)

@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from bnrepro import files, machine
-from bnrepro.config import Config, ConfigError, without_paths
+from bnrepro.config import BATCH_NORMS, Config, ConfigError, without_paths
 from bnrepro.config.address import address, packable
 from bnrepro.config.refusal import one_line
 from bnrepro.config.size import check_memory
 from bnrepro.data import DataError, Dataset, load
 from bnrepro.measure.evaluators import Measurer, Measures
+from bnrepro.measure.probe import NOISE_CHUNK
 from bnrepro.progress import Progress
 from bnrepro.runs.folder import RunBusy, RunFolder, Table
 from bnrepro.runs.lines import Tally
@@ -34,8 +35,6 @@ from bnrepro.training.engines.data_parallel import (
 from bnrepro.training.loop import fit
 from bnrepro.training.state import Replica, State
 
-# What the user can mend: reported in one line, without a traceback.
-REFUSALS = (ConfigError, DataError, RunBusy)
 # What is kept of the provenance of earlier sessions.
 OF_A_SESSION = ("commit", "dirty", "date", "hardware", "engine", "threads", "seeds")
 
@@ -99,8 +98,11 @@ class Run:
             saved["table"] = list(tallies.get(seed, Tally()))
         self._kept = mine, seconds
 
-    def save(self) -> None:
-        """Write what was kept; a crash leaves the previous file. A disk that fails ends no run: tried again."""
+    def save(self, last: bool = False) -> None:
+        """Write what was kept; a crash leaves the previous file.
+
+        A disk that fails ends no run: tried again at the next evaluation. After the `last` there is none: OSError.
+        """
         if self._kept is None:
             return
         mine, seconds = self._kept
@@ -111,10 +113,10 @@ class Run:
             with files.replacing(self.folder.checkpoint) as file:
                 torch.save(content, file)
         except (OSError, RuntimeError) as error:  # torch says a failing write as a RuntimeError
-            print(
-                f"{self.folder.checkpoint}: not written ({one_line(error)}); tried again later",
-                file=sys.stderr,
-            )
+            words = f"{self.folder.checkpoint}: not written ({one_line(error)})"
+            if last:
+                raise OSError(words) from error
+            print(f"{words}; tried again later", file=sys.stderr)
             return
         self._kept = None
         self.facts["wall_s"] = spent
@@ -248,11 +250,19 @@ def data_of(cfg: Config) -> Dataset:
         raise DataError(
             f"eval.test=true: {cfg.data.name} has no val/ folder here, whose images are the test set"
         )
+    if cfg.model.norm in BATCH_NORMS:
+        m, images = cfg.data.batch_size, len(data.eval_labels)
+        if cfg.eval.inference and images < m:
+            raise DataError(f"eval.inference=true: one mini-batch of {m} needs more than {images} images")
+        if cfg.eval.noise and data.examples < NOISE_CHUNK:
+            raise DataError(f"eval.noise=true: needs {NOISE_CHUNK} training images, not {data.examples}")
     return data
 
 
 def check(cfg: Config, here: bool = True) -> None:
-    """Raise what `run` would refuse, before a sweep starts; writes nothing (but may download MNIST).
+    """Raise what `run` would refuse, before a sweep starts; writes into no run's folder.
+
+    Data are read as for a run: downloaded and decoded into the cache where they are not yet.
 
     Where it trains elsewhere and not `here`, this machine's device and memory do not matter.
     """

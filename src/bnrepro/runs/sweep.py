@@ -7,7 +7,7 @@ from typing import Any
 
 from bnrepro.config import REFERENCE_BATCH, Config, ConfigError, InceptionConfig, MLPConfig
 from bnrepro.config.address import packable
-from bnrepro.config.size import check_memory
+from bnrepro.config.size import check_memory, fits
 from bnrepro.progress import progress
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.resume import jobs_of, refuse_old
@@ -28,9 +28,10 @@ def unfinished(cfgs: list[Config]) -> list[Config]:
 
 
 def packs(cfgs: list[Config]) -> list[list[Config]]:
-    """Runs that train together: of equal shapes and steps, resuming at the same step, PACK replicas at most.
+    """Runs that train together: of equal shapes and steps, resuming at the same step.
 
-    Runs that a W&B mirror shows train alone: it keeps a live run for every seed. In the order given.
+    PACK replicas at most, and no more than fit into memory. Runs that a W&B mirror shows train alone: it keeps a
+    live run for every seed. In the order given.
     """
     groups: dict[Any, list[list[Config]]] = {}
     for cfg in cfgs:
@@ -42,7 +43,8 @@ def packs(cfgs: list[Config]) -> list[list[Config]]:
             stands_at, alone = (), str(folder)
         most = PACK["inception" if isinstance(cfg.model, InceptionConfig) else "mlp"]
         piles = groups.setdefault((packable(cfg), stands_at, alone), [[]])
-        if sum(len(each.seeds) for each in [*piles[-1], cfg]) > most and piles[-1]:
+        together = [*piles[-1], cfg]
+        if piles[-1] and (sum(len(each.seeds) for each in together) > most or not fits(*together)):
             piles.append([])
         piles[-1].append(cfg)
     return [pile for piles in groups.values() for pile in piles]

@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 
 from bnrepro.config import Config, ConfigError, InceptionConfig, MLPConfig, ModelConfig
+from bnrepro.config.checks import check
 from bnrepro.data import Dataset
 from bnrepro.measure.evaluate import with_population_statistics
 from bnrepro.models import build
@@ -46,9 +47,14 @@ def load(run_folder: str | Path, seed: int | None = None) -> nn.Module:
 
 
 def with_population(folder: RunFolder, cfg: Config, data: Dataset, seed: int) -> nn.Module:
-    """The net of a run's seed where it stands, in evaluation mode, with population statistics of its data."""
-    state = State([Replica(cfg, seed)], data)
-    state.restore(0, read_checkpoint(folder)["seeds"][seed])
+    """The net of a run's seed at its last step, in evaluation mode, with population statistics of its data.
+
+    Raises ConfigError where the checkpoint is of an earlier step.
+    """
+    saved, state = read_checkpoint(folder)["seeds"].get(seed, {"step": -1}), State([Replica(cfg, seed)], data)
+    words = f"{folder.checkpoint} does not have seed {seed} at step {cfg.steps:,}: train the run to its end"
+    check(saved["step"] == cfg.steps, words)
+    state.restore(0, saved)
     share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
     with closing(Eager(state, data)) as engine:
         state = with_population_statistics(engine, state, data, share)

@@ -184,10 +184,9 @@ class WandbMirror:
         finished W&B run, which refuses every step it already has and so would silently show the old numbers.
         """
         file = self.folder.wandb / "id"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(uuid.uuid4().hex[:12])
-        return file.read_text()
+        if not (known := file.read_text() if file.exists() else ""):
+            files.write(file, known := uuid.uuid4().hex[:12])
+        return known
 
     def _upload_table(self, wandb: Any, run: Any, seed: int) -> None:
         """This seed's rows, or all, with what `collect` reads beside them: a run folder as an artifact.

@@ -25,7 +25,7 @@ class Run(Protocol):
 
     def keep(self, state: State, seconds: float) -> None: ...
 
-    def save(self) -> None: ...
+    def save(self, last: bool) -> None: ...
 
 
 def evaluation_grid(cfg: Config) -> list[int]:
@@ -64,7 +64,7 @@ def fit(
             run.keep(state, now - begun)
         if stop == cfg.steps or now - saved_at >= cfg.train.checkpoint_seconds:
             for run in runs:
-                run.save()
+                run.save(last=stop == cfg.steps)
             saved_at = now
         progress(stop, "")
     seconds = time.perf_counter() - begun

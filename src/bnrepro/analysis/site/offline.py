@@ -57,9 +57,11 @@ def measured(lines: Sequence[summary.Line]) -> pd.DataFrame:
         if row.name.split("/")[0] in ("test", "val", "train") or "/typical/" in row.name
     ]
     frame = pd.DataFrame(rows, columns=["run", "seed", "step", "name", "value"])
-    steps = sorted(frame["step"].unique())
-    kept = set(steps[:: max(1, len(steps) // MOST_POINTS)]) | set(steps[-1:])
-    return frame[frame["step"].isin(kept)]
+    kept = [
+        part[part["step"].isin(_spread(sorted(part["step"].unique()), MOST_POINTS))]
+        for _, part in frame.groupby("run", sort=False)
+    ]
+    return pd.concat(kept) if kept else frame
 
 
 def distributions(lines: Sequence[summary.Line]) -> pd.DataFrame:

@@ -54,6 +54,8 @@ def init_process_group(device: torch.device) -> None:
     if not dist.is_initialized():
         if "TORCHELASTIC_RUN_ID" in os.environ:
             machine.end_with_parent(signal.SIGKILL)  # it may wait for the others where no handler runs
+        if device.type == "cuda":  # NCCL exchanges objects through the current one: each process its own
+            torch.cuda.set_device(device)
         timeout = ANSWER_TIMEOUT if is_main() else FOLLOW_TIMEOUT
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
 
