@@ -49,11 +49,17 @@ figures.setting(frame)
 # the weights' scale (section 3.3), and a deep net without BN may hardly have a gradient at all. A layer below
 # which nothing moves has no shift and learns nothing. So the distance is also shown relative to ‖G‖. The
 # cosine knows no scale.
+#
+# The first measurement, before any training, is unlike the others: a deep ReLU net without BN has hardly a gradient
+# there, and so hardly a shift; a sigmoid net has a large one. It makes much of the means in the first table. The second
+# table is without it, a look taken afterwards.
 
 # %%
 for activation in activations:
     display(drawn.shift(frame, activation))
 display(Markdown(report.effects_markdown(why.effects_table(frame, why.SHIFT))))
+later = {name: why.SHIFT[name] for name in list(why.SHIFT)[:2]}
+display(Markdown(report.effects_markdown(why.effects_table(frame[frame["step"] > 0], later))))
 
 # %% [markdown]
 # ## Is the landscape smoother?

@@ -12,10 +12,11 @@
 # # A lab: train with and without Batch Normalization
 #
 # For students, about an hour. You train small nets yourself, on 4,000 handwritten digits that come with the
-# project; each training takes a few seconds on a laptop. It needs `pip install 'bnrepro[train,notebook]'`. The
-# text for class is [step by step](../docs/step_by_step.md).
+# project; each training takes a few seconds on a laptop. From a checkout it needs `pip install '.[train,notebook]'`.
+# The text for class is [step by step](../docs/step_by_step.md).
 #
-# In every task: **predict first, write your prediction down, then run the cell.** Answers are folded below the
+# **Clear all outputs first** (in the menu *Edit*): what the cells print here gives the answers away. Then, in every
+# task: **predict, write your prediction down, run the cell.** Answers are folded below the
 # tasks. The numbers in them are of the runs shown here; yours are the same, since seeds fix weights and
 # mini-batches, or nearly so on another kind of processor.
 #

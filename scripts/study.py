@@ -1,4 +1,4 @@
-"""Everything that results/ reports, retrained and collected; resumes where it stopped."""
+"""All that the verdicts rest on, retrained and collected; resumes where it stopped. Pilots are not retrained."""
 
 import argparse
 import subprocess
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Part(NamedTuple):
     experiments: list[str]  # whose runs are collected into one file of results/
     minutes: int  # of 2 cores
+    how: str = "--replace"  # what the file has of other runs: --add keeps it
 
 
 STUDY = {  # in the order in which one experiment takes its rates from another
@@ -38,7 +39,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "why_it_works": Part(["why_it_works", "why_it_works_relu"], 60),
     "design_grid": Part(["design_grid", "design_grid_constant"], 100),
     "rates_imagenet": Part(["rates_imagenet"], 5),
-    "rates_fig2": Part(["rates_fig2"], 35),
+    "rates_fig2": Part(["rates_fig2"], 35, "--add"),  # the pilots on other classes are not run again
     "fig2_imagenet": Part(["fig2_imagenet", "fig2_imagenet_fast"], 340),
     "c7_inception": Part(["c7_inception"], 60),
     "fig4_ensemble": Part(["fig4_ensemble"], 90),
@@ -92,7 +93,7 @@ def main() -> int:
     if args.list:
         return 0
     failed = []
-    for name, (experiments, _) in chosen.items():
+    for name, (experiments, _, how) in chosen.items():
         for experiment in experiments:
             print(f"== {experiment}", flush=True)
             train = [sys.executable, "scripts/train.py", "-m", f"experiment={experiment}"]
@@ -103,7 +104,7 @@ def main() -> int:
         if lacking := [experiment for experiment in experiments if experiment in failed]:
             print(f"study: {name} is not collected: {', '.join(lacking)} is not finished", file=sys.stderr)
             continue
-        collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name, "--replace"]
+        collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name, how]
         if name == "fig4_ensemble":  # its table is of images, by nets that are read again
             collect = [sys.executable, "scripts/ensemble.py", name]
         if follow(collect):

@@ -1,14 +1,17 @@
-"""The worked examples of docs/architecture.md do what the page says."""
+"""The worked examples of docs/architecture.md and CONTRIBUTING.md do what the pages say."""
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from bnrepro import models
+from bnrepro.analysis import statistics
+from bnrepro.analysis.claims import rule
 from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, ModelConfig, TrainConfig, parts
 from bnrepro.data import Dataset
 from bnrepro.data.load import READERS
@@ -22,12 +25,13 @@ from bnrepro.training.engines.eager import Eager
 from bnrepro.training.state import Replica, State
 from bnrepro.training.step import make_step
 
-PAGE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+ROOT = Path(__file__).parents[1]
 
 
-def example(title: str) -> str:
+def example(title: str, page: str = "docs/architecture.md") -> str:
     """The code under a heading, without the lines that belong in other files."""
-    found = re.search(rf"## {title}\n.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.search(rf"## {title}\n.*?```python\n(.*?)```", text, re.DOTALL)
     assert found
     return found[1]
 
@@ -113,3 +117,16 @@ def test_the_example_metric_is_measured_and_declared(data: Dataset, monkeypatch:
     assert [each.values["weights/norm"] for each in measured] == pytest.approx(norms)
     assert metrics.declared("weights/norm").unit == "l2"
     metrics.declared.cache_clear()
+
+
+def test_the_example_claim_is_judged_and_its_error_rates_are_simulated():
+    space = {**vars(rule), "statistics": statistics}
+    exec(example("Add a claim", "CONTRIBUTING.md"), space)
+    rows = [(v, seed, 0.9 + 0.001 * seed * (v == "bn")) for v in ("bn", "baseline") for seed in range(5)]
+    level = pd.DataFrame(rows, columns=["variant", "seed", "value"]).assign(step=1000, name="test/accuracy")
+    frame = level.assign(value=level["value"] + 0.05 * (level["variant"] == "bn"))
+    verdict = space["EARLY"].judge({"width": frame})
+    assert (verdict.verdict, verdict.n) == ("reproduced", 5) and verdict.effect == pytest.approx(0.052)
+    assert space["EARLY"].judge({"width": level}).verdict == "not reproduced"
+    rates = space["EARLY"].error_rates()
+    assert max(rates.values()) <= 1 and len(rates) > 3

@@ -56,16 +56,18 @@ def normalized_by(frame: pd.DataFrame) -> str:
 
 def figure2(frame: pd.DataFrame) -> Figure:
     """(a) Inception and its variants with BN, marked where they reach its best; (b) those that fail."""
-    curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame))
+    curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame)).drop(
+        index=0, errors="ignore"
+    )
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
     with mpl.rc_context(style.STYLE):
         rows = 2 if failing else 1
         fig = Figure(figsize=(style.WIDTH, 6.9 if failing else 4.5), layout="constrained")
-        axes = fig.subplots(rows, 1, sharex=True, sharey=True, squeeze=False, height_ratios=[1.4, 1][:rows])
+        axes = fig.subplots(rows, 1, sharex=True, sharey=True, squeeze=False, height_ratios=[2, 1][:rows])
         above, below = axes[0, 0], axes[-1, 0]
         _lines(above, curve, [v for v in variants if v not in failing])
-        marks = _marks(above, frame, curve)
+        marks = _marks(above, frame)
         for ax in axes.flat:
             ax.set(ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
         if failing:
@@ -82,8 +84,8 @@ def figure2(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{described(frame)}. Mean of {counted(frame)}; band: lowest to highest seed. BN: {normalized_by(frame)}.",
-            "Grey line: Inception's best. Marks, on the mean curves: step at which it is reached, median of"
-            f" seeds: {marks}.",
+            "Marks on the grey line: step at which Inception's best is reached, each seed's beside the best of the same"
+            f" seed, median: {marks}.",
             *([beside] if failing else []),
         )
         return fig
@@ -211,9 +213,12 @@ def multiples(frame: pd.DataFrame) -> Figure:
             left.plot(at, value, ls="", ms=5, label=effects.NETS[variant], **look)
             mine = nets[nets["variant"] == variant]
             at = np.array([factors.index(m) for m in mine["multiple"]]) + 0.16 * k - 0.08
-            accuracy = 100 * mine["accuracy"].to_numpy()
-            lost = mine["lost"].to_numpy()
+            accuracy, lost = 100 * mine["accuracy"].to_numpy(), mine["lost"].to_numpy()
             right.plot(at[~lost], accuracy[~lost], ls="", ms=4.5, mfc="none", **look)
+            alike = pd.Series(accuracy[~lost]).groupby(at[~lost]).value_counts()
+            for (x, height), count in alike[alike > 2].items():
+                label = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 8.5}
+                right.annotate(f"{count} seeds", (x, height), color=look["color"], **label)
             right.plot(at[lost], accuracy[lost], "x", color=look["color"], ms=5)
         for ax in (left, right):
             ax.set_xticks(range(len(factors)), [f"{factor:g}×" for factor in factors])
@@ -228,12 +233,13 @@ def multiples(frame: pd.DataFrame) -> Figure:
         )
         fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         rates = ", ".join(f"{rate:g}" for rate in sorted(nets["rate"].unique()))
+        crosses = " (×)" if nets["lost"].any() else ""
         style.caption(
             fig,
             f"{described(frame)}; rate {rates}. {int(table['n'].max())} paired seeds a cell; line: exact 95% interval."
             f" BN: {'population statistics' if exact else 'moving averages'}.",
-            "A net fails if its loss is not finite (×), or if it comes less than half as far from chance (dotted) as"
-            " the best of the same net and seed, although one at a lower rate comes that far. The paper's claim is"
+            f"A net fails if its loss is not finite{crosses}, or if it comes less than half as far from chance (dotted)"
+            " as the best of the same net and seed, although one at a lower rate comes that far. The paper's claim is"
             " about 5 times the rate, judged against one half.",
         )
         return fig
@@ -269,7 +275,12 @@ def _lines(
         look = LOOKS[variant]
         style.band(ax, curve[variant], color=look["color"], linestyle=look["linestyle"], alpha=alpha)
         ends[variant] = float(curve[variant].mean(axis=1).dropna().iloc[-1])
-    style.steps_axis(ax, curve.index.max())
+    # The differences are early, and the nets train for different times: steps by their orders of magnitude.
+    ax.set(xscale="log", xlim=(curve.index[curve.index > 0].min(), curve.index.max()))
+    ax.set_xlabel("training steps (logarithmic)")
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.xaxis.set_minor_locator(NullLocator())
     if names:
         heights = spread(ends, gap=0.055 * float(curve.max(axis=None)))
         for variant, height in heights.items():
@@ -293,13 +304,15 @@ def spread(heights: dict[str, float], gap: float) -> dict[str, float]:
     return {name: height + shift for name, height in placed.items()}
 
 
-def _marks(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame) -> str:
-    """The line of the mean target and a mark per net that gets there; returns the steps in words.
+def _marks(ax: Axes, frame: pd.DataFrame) -> str:
+    """The line of the mean target and on it a mark per net that gets there; returns the steps in words.
 
-    A mark lies on its own mean curve, hollow, so that marks at one step do not hide each other.
+    Marks are hollow, so that those at one step do not hide each other.
     """
     goal = 100 * float(effects.target(frame).mean())
     ax.axhline(goal, color=GREY, lw=0.9)
+    place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 3), "textcoords": "offset points"}
+    ax.annotate(f"Inception's best, {goal:.1f}%", (0.01, goal), color="#555555", fontsize=8.5, **place)
     needed, words = effects.steps(frame), []
     for variant in (v for v in effects.nets(frame) if v not in FAILING and v in needed.index):
         mine = needed.loc[variant]
@@ -307,10 +320,8 @@ def _marks(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame) -> str:
         late = f"not in {mine['budget'].max():,.0f} ({never} of {of} seeds)"
         words.append(f"{effects.NETS[variant]} {f'{at:,.0f}' if np.isfinite(at) else late}")
         if np.isfinite(at):
-            mean = curve[variant].mean(axis=1).dropna()
             look = {"color": LOOKS[variant]["color"], "mfc": "none", "mew": 1.8, "ms": 8}
-            height = np.interp(at, mean.index, mean)
-            ax.plot(at, height, LOOKS[variant]["marker"], **look, zorder=5, clip_on=False)
+            ax.plot(at, goal, LOOKS[variant]["marker"], **look, zorder=5, clip_on=False)
     return ", ".join(words)
 
 
