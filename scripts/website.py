@@ -184,16 +184,15 @@ def widgets(assets: Path) -> None:
 
 
 def with_code(text: str) -> str:
-    """Each {{start of a line}} of a page becomes that line of norm.py. Raises ValueError if there is none."""
-    source = (ROOT / "src" / "bnrepro" / "norm.py").read_text().splitlines()
+    """Each line that a page quotes from norm.py gets its number. Raises ValueError if it is no line of it any more."""
+    source = [line.strip() for line in (ROOT / "src" / "bnrepro" / "norm.py").read_text().splitlines()]
 
     def shown(found: re.Match) -> str:
-        at = [i for i, line in enumerate(source, 1) if line.strip().startswith(found[1])]
-        if not at:
+        if found[1] not in source:
             raise ValueError(f"docs/step_by_step.md: norm.py has no line {found[1]!r}")
-        return f'```python title="src/bnrepro/norm.py, line {at[0]}"\n{source[at[0] - 1].strip()}\n```'
+        return f'```python title="src/bnrepro/norm.py, line {source.index(found[1]) + 1}"\n{found[1]}\n```'
 
-    return re.sub(r"\{\{(.+?)\}\}", shown, text)
+    return re.sub(r'```python title="src/bnrepro/norm.py"\n(.+?)\n```', shown, text)
 
 
 def with_diagrams(text: str) -> str:
