@@ -105,7 +105,7 @@ print(report.origin(folder, *(path.stem for path in paths)))
 # ## What it means
 #
 # A speed-up is relative to how well the net without BN was tuned, to how long it was trained, and to the target:
-# to most of Inception's accuracy BN-Baseline is some 1.6 and BN-x5 some 2.5 times as fast, and neither comes
-# to its highest evaluation. A net that levels off on few images does so because it knows them, or because its rate has
-# decayed; what it has then may hang on what regularizes it. ImageNet has four hundred times the images of this
-# experiment, and there the paper's nets with BN end higher.
+# to most of Inception's accuracy BN-Baseline is some 1.7 and BN-x5 some 2.5 times as fast; to its highest evaluation
+# two of six BN-Baselines come, later than Inception, and no BN-x5. A net that levels off on few images does so
+# because it knows them, or because its rate has decayed; what it has then may hang on what regularizes it. ImageNet
+# has four hundred times the images of this experiment, and there the paper's nets with BN end higher.

@@ -82,7 +82,7 @@ def test_a_widget_is_small_is_placed_on_a_page_and_has_no_address(name):
 def test_a_line_of_code_that_is_gone_is_refused():
     with_code = runpy.run_path(str(ROOT / "scripts/website.py"))["with_code"]
     page = (ROOT / "docs/step_by_step.md").read_text(encoding="utf-8")
-    assert with_code(page).count('norm.py, line') == page.count('title="src/bnrepro/norm.py"') == 12
+    assert with_code(page).count("norm.py, line") == page.count('title="src/bnrepro/norm.py"') == 12
     with pytest.raises(ValueError, match="no line 'dgama = "):
         with_code(page.replace("dgamma = ", "dgama = "))
 
