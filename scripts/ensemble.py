@@ -36,7 +36,7 @@ def main() -> int:
     try:
         return ensemble(args)
     except BaseException as error:
-        return ended_by(error, OSError, ValueError)
+        return ended_by(error, OSError, ValueError, resumes=False)
 
 
 def ensemble(args: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ import argparse
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -139,23 +138,24 @@ def paged(runs: list[RunFolder], out: Path, title: str) -> None:
 
 
 def removed(runs: list[RunFolder], sure: bool) -> int:
-    """Remove the folders of runs on which nobody works; all of them, or none. Nobody can start on one meanwhile."""
-    with ExitStack() as locks:
-        for run in runs:
-            locks.enter_context(run.lock())
-        for run in runs:
-            print(run)
-        if not sure:
-            try:
-                sure = input(
-                    f"remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}? [y/N] "
-                ).lower() in ("y", "yes")
-            except EOFError:
-                print()
-        if not sure:
-            print("nothing removed", file=sys.stderr)
-            return 1
-        for run in runs:
+    """Remove the folders of runs, of all or, where a process works on one of them, of none."""
+    for run in runs:
+        if run.at_work():
+            raise RunBusy(f"{run}: another process is working on this run; stop it first")
+    for run in runs:
+        print(run)
+    if not sure:
+        try:
+            sure = input(
+                f"remove {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}? [y/N] "
+            ).lower() in ("y", "yes")
+        except EOFError:
+            print()
+    if not sure:
+        print("nothing removed", file=sys.stderr)
+        return 1
+    for run in runs:
+        with run.lock():  # whoever has started on it since is left alone, and those after it are
             shutil.rmtree(run.path)
     return 0
 

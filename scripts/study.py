@@ -104,6 +104,8 @@ def main() -> int:
         if lacking := [experiment for experiment in experiments if experiment in failed]:
             print(f"study: {name} is not collected: {', '.join(lacking)} is not finished", file=sys.stderr)
             continue
+        there = (ROOT / "results" / f"{name}.json").exists()
+        how = how if there else "--replace"
         collect = [sys.executable, "scripts/collect.py", *experiments, "--into", name, how]
         if name == "fig4_ensemble":  # its table is of images, by nets that are read again
             collect = [sys.executable, "scripts/ensemble.py", name]

@@ -12,6 +12,7 @@ from torch import nn
 from bnrepro import models
 from bnrepro.analysis import statistics
 from bnrepro.analysis.claims import rule
+from bnrepro.analysis.frame import MissingData
 from bnrepro.config import Config, DataConfig, EvalConfig, MLPConfig, ModelConfig, TrainConfig, parts
 from bnrepro.data import Dataset
 from bnrepro.data.load import READERS
@@ -128,5 +129,7 @@ def test_the_example_claim_is_judged_and_its_error_rates_are_simulated():
     verdict = space["EARLY"].judge({"width": frame})
     assert (verdict.verdict, verdict.n) == ("reproduced", 5) and verdict.effect == pytest.approx(0.052)
     assert space["EARLY"].judge({"width": level}).verdict == "not reproduced"
+    with pytest.raises(MissingData):  # before its runs are collected
+        space["EARLY"].judge({})
     rates = space["EARLY"].error_rates()
     assert max(rates.values()) <= 1 and len(rates) > 3

@@ -281,3 +281,9 @@ def test_of_several_ensembles_the_interval_covers_their_networks_and_the_best_is
     assert "held out for this choice" in figure._supxlabel.get_text()
     assert set(table["n"]) == {500}
     assert "best member (ens2, ens2, ens2)" in " ".join(table["net"])
+
+
+def test_a_net_that_diverges_before_its_first_evaluation_is_named_all_the_same():
+    accuracies = FRAME["name"].str.contains("accuracy") & (FRAME["step"] > 0)
+    lost = FRAME.assign(value=FRAME["value"].mask(accuracies & (FRAME["variant"] == "inception_x5")))
+    assert "Inception-x5" in {t.get_text() for t in imagenet.figure2(lost).axes[1].texts}

@@ -63,7 +63,7 @@ def test_the_finished_seeds_of_a_run_that_goes_on_are_collected_and_the_others_a
     synthetic.write_run(tmp_path / "e/bn/a", state="running", finished=[1])
     frame, provenance, unfinished = collect.collect(tmp_path / "e")
     assert set(frame["seed"]) == {1} and provenance[0]["seeds"] == [1]
-    assert unfinished == ["e/bn/a (running)"]
+    assert unfinished == ["e/bn/a (running; its finished seeds are taken: 1)"]
 
 
 def test_a_finished_run_of_a_version_that_told_no_seeds_apart_is_collected_whole(tmp_path):

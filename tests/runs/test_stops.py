@@ -150,7 +150,7 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_does_not_end_the
 
 
 def test_a_last_checkpoint_that_cannot_be_written_fails_the_run_which_is_then_finished_by_the_same_command(
-    config, quiet, whole, monkeypatch
+    config, quiet, whole, monkeypatch, capsys
 ):
     cfg, save = config("variant=bn", "eval.probe=false", "train.checkpoint_seconds=0"), torch.save
 
@@ -162,6 +162,7 @@ def test_a_last_checkpoint_that_cannot_be_written_fails_the_run_which_is_then_fi
     with pytest.raises(OSError, match=r"checkpoint\.pt: not written"):
         run(cfg, quiet)
     folder = RunFolder.of(cfg)
+    assert "tried again" not in capsys.readouterr().err
     assert folder.state(cfg.seeds) == "failed" and {0 < job.step < cfg.steps for job in jobs_of(cfg)} == {
         True
     }

@@ -15,15 +15,16 @@ from bnrepro.runs.folder import RunBusy
 REFUSALS = (ConfigError, DataError, RunBusy)
 
 
-def ended_by(error: BaseException, *refusals: type[Exception]) -> int:
+def ended_by(error: BaseException, *refusals: type[Exception], resumes: bool = True) -> int:
     """Say in one line why the program ends; its exit status: 128 + signal, 2 for what was refused, 1 for a failure.
 
-    `refusals` are refused as well. What nobody foresaw is printed with its traceback.
+    `refusals` are refused as well. What nobody foresaw is printed with its traceback. resumes: whether the same
+    command goes on from what is on disk.
     """
     stop = stop_asked(error)
     if stop or isinstance(error, KeyboardInterrupt):
-        words = "\nstopped; what was measured is on disk, and the same command goes on from there"
-        print(words, file=sys.stderr)
+        words = "what was measured is on disk, and the same command goes on from there"
+        print(f"\nstopped; {words if resumes else 'nothing was written'}", file=sys.stderr)
         return stop.status if stop else 130
     if isinstance(error, (*REFUSALS, *refusals)):
         print(f"error: {one_line(error)}", file=sys.stderr)

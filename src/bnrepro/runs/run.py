@@ -115,6 +115,7 @@ class Run:
         except (OSError, RuntimeError) as error:  # torch says a failing write as a RuntimeError
             words = f"{self.folder.checkpoint}: not written ({one_line(error)})"
             if last:
+                self._kept = None  # nobody tries again
                 raise OSError(words) from error
             print(f"{words}; tried again later", file=sys.stderr)
             return

@@ -56,9 +56,7 @@ def normalized_by(frame: pd.DataFrame) -> str:
 
 def figure2(frame: pd.DataFrame) -> Figure:
     """(a) Inception and its variants with BN, marked where they reach its best; (b) those that fail."""
-    curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame)).drop(
-        index=0, errors="ignore"
-    )
+    curve = 100 * tidy.curves(effects.by_population(frame), tidy.accuracy_name(frame))
     variants, chance = effects.nets(frame), 100 * effects.chance(frame)
     failing = [v for v in FAILING if v in variants]
     with mpl.rc_context(style.STYLE):
@@ -273,7 +271,8 @@ def _lines(
     ends = {}
     for variant in variants:
         look = LOOKS[variant]
-        style.band(ax, curve[variant], color=look["color"], linestyle=look["linestyle"], alpha=alpha)
+        trained = curve.loc[curve.index > 0, variant]  # a logarithmic axis has no step 0
+        style.band(ax, trained, color=look["color"], linestyle=look["linestyle"], alpha=alpha)
         ends[variant] = float(curve[variant].mean(axis=1).dropna().iloc[-1])
     # The differences are early, and the nets train for different times: steps by their orders of magnitude.
     ax.set(xscale="log", xlim=(curve.index[curve.index > 0].min(), curve.index.max()))
@@ -331,7 +330,15 @@ def _crosses(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame, variants: list[
     for variant, seed, step in lost[["variant", "seed", "value"]].itertuples(index=False):
         before = curve[variant, seed].dropna().loc[lambda c, step=step: c.index <= step]
         if len(before):
-            ax.plot(step, before.iloc[-1], "x", color=LOOKS[variant]["color"], ms=8, mew=2, zorder=6)
+            ax.plot(
+                max(step, ax.get_xlim()[0]),
+                before.iloc[-1],
+                "x",
+                color=LOOKS[variant]["color"],
+                ms=8,
+                mew=2,
+                zorder=6,
+            )
 
 
 def _by_depth(ax: Axes, table: pd.DataFrame, blocks: list[str], color: str) -> None:
