@@ -100,7 +100,7 @@ def test_added_seeds_that_are_interrupted_leave_the_finished_ones_and_resume(
     assert run(two, quiet) == "skipped"
     collected = collect(folder.path)  # what is finished, and a word on what is not
     assert collected.provenance[0]["seeds"] == [0, 1] and set(collected.frame["seed"]) == {0, 1}
-    assert collected.unfinished == [f"{folder.name} (interrupted)"]
+    assert collected.unfinished == [f"{folder.name} (interrupted; its finished seeds are taken: 0, 1)"]
     assert run(four, quiet) == "finished"
     assert trained == [[0, 1], [2, 3], [2, 3]]
     run(whole := elsewhere(four, tmp_path), quiet)
