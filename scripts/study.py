@@ -39,7 +39,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "why_it_works": Part(["why_it_works", "why_it_works_relu"], 60),
     "design_grid": Part(["design_grid", "design_grid_constant"], 100),
     "rates_imagenet": Part(["rates_imagenet"], 5),
-    "rates_fig2": Part(["rates_fig2"], 35, "--add"),  # the pilots on other classes are not run again
+    "rates_fig2": Part(["rates_fig2"], 50, "--add"),  # the pilots on other classes are not run again
     "fig2_imagenet": Part(["fig2_imagenet", "fig2_imagenet_fast"], 340),
     "c7_inception": Part(["c7_inception"], 60),
     "fig4_ensemble": Part(["fig4_ensemble"], 90),
