@@ -39,8 +39,8 @@ described(frame)
 # %% [markdown]
 # ## Errors
 #
-# The intervals on the left are those of single networks on this many images, and overlap: hard images are
-# hard for all. The ones on the right are of differences on the same images, which is what the claim is about.
+# The intervals on the left overlap: images that are hard for one network are hard for all. The ones on the right are
+# of differences on the same images, which is what the claim is about.
 
 # %%
 dots(frame)

@@ -124,7 +124,8 @@ display(compare(init_std=[0.01, 0.1, 1]))
 # ## 5. The mini-batch
 #
 # BN uses the mean and variance of the mini-batch at hand. What will 4 examples do to it? All nets here take 1,000
-# steps: is this comparison fair to small batches? Change the cell so that it is.
+# steps: is this comparison fair to small batches? Make one that is: `train("bn", batch_size=4, steps=15_000)` trains
+# one arm, and its last line holds the final accuracy of each seed.
 
 # %%
 display(compare(batch_size=[4, 16, 60]))

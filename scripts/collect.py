@@ -35,10 +35,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--all", action="store_true", help="every run there, also those outside the experiment's own sweep"
     )
-    parser.add_argument(
+    former = parser.add_mutually_exclusive_group()
+    former.add_argument(
         "--add", action="store_true", help="keep the runs and seeds of results/NAME.* that are not found now"
     )
-    parser.add_argument(
+    former.add_argument(
         "--replace", action="store_true", help="leave out what results/NAME.* has and is not found now"
     )
     parser.add_argument("--into", metavar="NAME", help="one file results/NAME.* for all of them together")
@@ -49,7 +50,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B's artifacts instead of --outputs"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in [*args.experiment, *([args.into] if args.into else [])]:
+        if name != Path(name).name:
+            parser.error(f"{name}: the name of a folder in --outputs ({args.outputs}), without a path")
+    return args
 
 
 def collected(args: argparse.Namespace) -> int:

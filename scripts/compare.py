@@ -20,8 +20,10 @@ def main() -> int:
     args = parser.parse_args()
     try:
         table = comparison(tidy.load(args.one), tidy.load(args.other))
-        files.write(args.out.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
-        files.write(args.out.with_suffix(".md"), report.effects_markdown(table))
+        files.write(
+            args.out.with_name(f"{args.out.name}.csv"), table.to_csv(index=False, float_format="%.6g")
+        )
+        files.write(args.out.with_name(f"{args.out.name}.md"), report.effects_markdown(table))
     except (OSError, ValueError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1

@@ -8,19 +8,23 @@ second ones another. With data.holdout the test set judges, and the images held 
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 import torch
 
+from bnrepro import machine
 from bnrepro.analysis import collect
-from bnrepro.config import IMAGES, ConfigError
+from bnrepro.config import IMAGES, Config, ConfigError
 from bnrepro.config.compose import from_file, places
 from bnrepro.data import Dataset, load
 from bnrepro.data.dataset import Images
 from bnrepro.measure.ensemble import CROPS, judged, probabilities
+from bnrepro.progress import counted
 from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder, nearest_folder
 from bnrepro.runs.trained import with_population
@@ -43,15 +47,21 @@ def ensemble(args: argparse.Namespace) -> int:
     folder = args.outputs / args.experiment
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder{nearest_folder(folder)}")
-    runs = [run for place in places(args.experiment, args.outputs) for run in RunFolder.below(place)]
-    finished = [run for run in runs if run.status().get("state") == "finished"]
+    there = {place: list(RunFolder.below(place)) for place in places(args.experiment, args.outputs)}
+    runs = [run for found in there.values() for run in found]
+    states = {run: run.status().get("state", "not begun") for run in runs}
+    finished = [run for run, state in states.items() if state == "finished"]
+    if waiting := [f"{run} is {state}" for run, state in states.items() if state != "finished"]:
+        raise ConfigError(f"{waiting[0]}: an ensemble is of finished nets; the same training command goes on")
     if len(finished) < 2:
         raise ConfigError(
             f"{folder} has {len(finished)} finished runs, an ensemble needs "
             f"two: scripts/train.py -m experiment={args.experiment}"
         )
-    members: dict[Place, dict[str, torch.Tensor]] = {}
-    facts, cfg, data = [], None, None
+    for place in (place for place, found in there.items() if not found):
+        print(f"ensemble: not trained, and so not in it: {place}", file=sys.stderr)
+    nets: Nets = {}
+    facts, cfg = [], None
     for run in finished:
         before, cfg = cfg, from_file(run.config)
         if cfg.data.name not in IMAGES:
@@ -66,24 +76,18 @@ def ensemble(args: argparse.Namespace) -> int:
                 f"{run}: {len(cfg.seeds)} seeds, another variant has {len(before.seeds)}; the first seeds of all"
                 " variants are an ensemble: train those that lack with seeds=..."
             )
-        if any(cfg.variant in nets for nets in members.values()):
+        if any(cfg.variant == other.variant for other, _ in nets.values()):
             raise ConfigError(f"{run}: one run is wanted of each variant")
-        data = data or load(cfg.data, cfg.model)
-        for number, seed in enumerate(cfg.seeds):
-            for place, p in answers(with_population(run, cfg, data, seed), data, number):
-                if not p.isfinite().all():
-                    raise ConfigError(
-                        f"{run}: seed {seed} diverged, it has no probabilities; train another seed"
-                    )
-                members.setdefault(place, {})[cfg.variant] = p
-            print(f"{cfg.variant}, seed {seed}: {len(tested(data)[1])} images", flush=True)
+        nets |= {(run, seed): (cfg, number) for number, seed in enumerate(cfg.seeds)}
         identity = {"run": run.name, "experiment": cfg.experiment, "variant": cfg.variant}
         facts.append(identity | {"seeds": cfg.seeds, "provenance": run.status()["provenance"]})
-    assert cfg is not None and data is not None
+    assert cfg is not None
+    data = load(cfg.data, cfg.model)
+    members = probabilities_of(nets, data)
     parts = []
-    for (number, prefix, crops), nets in members.items():
+    for (number, prefix, crops), each in members.items():
         labels = data.eval_labels if prefix else tested(data)[1]
-        for name, what, right in judged(nets, labels):
+        for name, what, right in judged(each, labels):
             rows = {
                 "variant": name,
                 "name": f"{prefix}{what}/{crops}",
@@ -110,6 +114,39 @@ class Place(NamedTuple):
     number: int
     prefix: str
     crops: str
+
+
+Nets: TypeAlias = dict[
+    tuple[RunFolder, int], tuple[Config, int]
+]  # by run and seed; the number of the ensemble
+_data: list[Dataset] = []  # what forked processes see
+
+
+def probabilities_of(nets: Nets, data: Dataset) -> dict[Place, dict[str, torch.Tensor]]:
+    """Class probabilities by place and variant; the nets are shared out among the cores, a net a process."""
+    _data[:] = [data]
+    members: dict[Place, dict[str, torch.Tensor]] = {}
+    with (
+        machine.pool(min(machine.cores(), len(nets)), partial(torch.set_num_threads, 1)) as pool,
+        counted("judging", len(nets), "nets") as update,
+    ):
+        jobs = [pool.submit(_answers, run, cfg, seed, number) for (run, seed), (cfg, number) in nets.items()]
+        update(0, "")
+        for done, ((run, seed), (cfg, _), job) in enumerate(zip(nets, nets.values(), jobs, strict=True), 1):
+            for place, p in machine.results([job])[0]:
+                if not np.isfinite(p).all():
+                    raise ConfigError(
+                        f"{run}: seed {seed} diverged, it has no probabilities; train another seed"
+                    )
+                members.setdefault(place, {})[cfg.variant] = torch.from_numpy(p)
+            update(done, "")
+    return members
+
+
+def _answers(run: RunFolder, cfg: Config, seed: int, number: int) -> list[tuple[Place, np.ndarray]]:
+    """Arrays travel, not tensors: a tensor sent from process to process takes a place in /dev/shm."""
+    (data,) = _data
+    return [(place, p.numpy()) for place, p in answers(with_population(run, cfg, data, seed), data, number)]
 
 
 def tested(data: Dataset) -> tuple[Images, torch.Tensor]:

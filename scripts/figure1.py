@@ -31,6 +31,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the picture (default: outputs/figure1.png)")
     options = parser.parse_args()
     try:
+        for setting in options.overrides:
+            check(not setting.startswith("hydra"), f"{setting}: Figure 1 is trained here, without a launcher")
         configs = jobs(["experiment=fig1_quick", *options.overrides])
         path = picture_of(options.out or Path(configs[0].output) / "figure1.png", configs)
         for cfg in configs:
@@ -63,6 +65,8 @@ def picture_of(path: Path, configs: list[Config]) -> Path:
     two = variants.count("baseline") == variants.count("bn") == 1
     words = "baseline and bn, each once: leave variant= out, and give every other setting one value"
     check(two, f"Figure 1 compares {words}; for more there is scripts/train.py -m")
+    probed = all(cfg.eval.probe for cfg in configs)
+    check(probed, "eval.probe=false: Figure 1 shows the inputs to a unit; leave the setting out")
     kinds = Figure().canvas.get_supported_filetypes()
     good = path.suffix.lstrip(".").lower() in kinds and not path.is_dir()
     check(good, f"--out {path}: a file that ends in one of {', '.join(sorted(kinds))}")

@@ -37,14 +37,14 @@ def main() -> int:
             print(f"{table}: written")
             return 0
         after = report.with_scorecard(before, report.read_scorecard(table.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError) as error:
+        if before != after and not args.check:
+            files.write(readme, after)
+    except (OSError, ValueError) as error:
         print(f"scorecard: {error}", file=sys.stderr)
         return 1
     if args.check and before != after:
         print(f"scorecard: {readme} and {table} are not in step; run scripts/scorecard.py", file=sys.stderr)
         return 1
-    if before != after:
-        files.write(readme, after)
     print(f"{table} and {readme}: {'in step' if before == after else 'updated'}")
     return 0
 

@@ -1,6 +1,7 @@
 """All that the verdicts rest on, retrained and collected; resumes where it stopped. Pilots are not retrained."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.table import Table
 from bnrepro.analysis.claims import RULES
 from bnrepro.config.compose import jobs
 from bnrepro.machine import Stopped, answer_signals
+from bnrepro.runs.ending import ended_by
 from bnrepro.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,6 +91,7 @@ def main() -> int:
     if unknown := sorted(set(args.name) - set(STUDY)):
         parser.error(f"no experiment of the study: {', '.join(unknown)}")
     chosen = {name: STUDY[name] for name in args.name or STUDY}
+    os.chdir(ROOT)  # outputs/ and results/ are the checkout's
     Console(width=None if sys.stdout.isatty() else 120).print(overview(chosen))
     if args.list:
         return 0
@@ -111,8 +114,8 @@ def main() -> int:
             collect = [sys.executable, "scripts/ensemble.py", name]
         if follow(collect):
             failed.append(name)
-    if not args.name:
-        subprocess.run([sys.executable, "scripts/exact.py"], cwd=ROOT, check=True)
+    if not args.name and follow([sys.executable, "scripts/exact.py"]):
+        failed.append("exact")
     if failed:
         print(f"study: not finished: {', '.join(dict.fromkeys(failed))}", file=sys.stderr)
     return 1 if failed else 0
@@ -122,6 +125,7 @@ if __name__ == "__main__":
     answer_signals()
     try:
         sys.exit(main())
-    except Stopped as stop:
-        print("\nstudy: stopped; the same command goes on from there", file=sys.stderr)
-        sys.exit(stop.status)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        sys.exit(ended_by(error))

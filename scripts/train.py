@@ -141,6 +141,8 @@ def main() -> int:
         )
         for axis in given:
             check(not (axis.swept and axis.key.startswith("hydra")), f"{axis}: one value for a whole sweep")
+            idle = axis.key.startswith("hydra.launcher") and not launcher
+            check(not idle, f"{axis}: is of a launcher; add hydra/launcher=slurm or ray")
         check(multirun or not launcher, "hydra/launcher= needs -m: it launches the jobs of a sweep")
         sys.argv[1:] = [*flags, *map(str, given)]  # as Hydra reads them: flags first, ranges written out
         if set(flags) - {"-m", "--multirun"}:  # --help, --cfg and such: Hydra's own

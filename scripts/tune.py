@@ -24,6 +24,7 @@ from bnrepro import files
 from bnrepro.analysis import summary
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.checks import check
+from bnrepro.config.commandline import quoted
 from bnrepro.config.compose import single
 from bnrepro.config.refusal import kinds
 from bnrepro.machine import answer_signals
@@ -65,12 +66,13 @@ def tuned(args: argparse.Namespace) -> int:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, fixed = parted(args.settings)
     place = args.output / args.study
     check(not args.output.is_file(), f"--output {args.output}: a file; name a folder")
-    fixed = [*fixed, f"output={place}"]
+    fixed = [*fixed, f"output={quoted(str(place))}"]
     for point in looked_at(space):
         settings = [*fixed, *(f"{key}={value}" for key, value in point.items())]
         refused(tunable(single(settings, one_of_many=True)))
@@ -86,10 +88,8 @@ def tuned(args: argparse.Namespace) -> int:
             f"{place} tunes {' '.join(same)}; give --study another name",
         )
         study.set_user_attr("settings", args.settings)
-        for trial in study.get_trials(
-            states=[optuna.trial.TrialState.RUNNING]
-        ):  # of a session that was killed
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a session that was killed
+            study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params)
         done = [t for t in study.trials if t.state.is_finished() and t.state.name == "COMPLETE"]
         study.sampler = optuna.samplers.TPESampler(
@@ -98,7 +98,12 @@ def tuned(args: argparse.Namespace) -> int:
         for number in range(len(done), args.trials):
             trial = study.ask()
             point = [f"{key}={asked(trial, key, *how)!r}".replace("'", "") for key, how in space.items()]
-            cfg = single([*fixed, *point], one_of_many=True)
+            try:
+                cfg = single([*fixed, *point], one_of_many=True)
+            except ConfigError as error:  # such as a size that is no multiple of another: the study goes on
+                study.tell(trial, state=TrialState.PRUNED)
+                print(f"{number + 1}/{args.trials} left out: {error}", file=sys.stderr)
+                continue
             words = " ".join(
                 f"{key.split('.')[-1]} {value:.4g}"
                 if isinstance(value, float)
@@ -119,6 +124,7 @@ def parted(settings: list[str]) -> tuple[dict[str, tuple[str, list]], list[str]]
     for setting in settings:
         key, _, value = setting.partition("=")
         check(key != "output", f"{setting}: the option --output says where a study lies")
+        check(not key.startswith("hydra"), f"{setting}: a study is trained here, without a launcher")
         kind, bounds = ("log", value[4:]) if value.startswith("log:") else ("linear", value)
         if ".." in bounds and kinds().get(key) in (int, float):
             try:
@@ -176,6 +182,7 @@ def accuracy(cfg: Config) -> float:
 
 def told(study, args: argparse.Namespace) -> None:
     good = sorted((t for t in study.trials if t.value is not None), key=lambda t: -t.value)
+    check(bool(good), "no trial of this study could be trained: change the bounds, under another --study")
     table = Table("trial", *(key for key in good[0].params), "accuracy on held-out images, %")
     for trial in good[:BEST]:
         table.add_row(

@@ -1,5 +1,7 @@
 """Batch Normalization: equal to torch's, to the paper's equations, and to its claims C4 to C6."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -237,6 +239,17 @@ def test_population_statistics_leave_a_layer_alone_that_only_training_uses():
     population_statistics(model, [x])
     torch.testing.assert_close(model.main.running_mean, x.mean(0))
     assert torch.equal(model.auxiliary.running_mean, torch.zeros(3)) and model.training
+
+
+@pytest.mark.parametrize("make", [BatchNorm, nn.BatchNorm1d])
+def test_population_statistics_mend_running_statistics_that_have_overflowed(make):
+    layer, x = make(3), torch.randn(20, 3)
+    layer.running_var.fill_(math.inf)
+    with pytest.raises(ValueError, match="at least one"):
+        population_statistics(layer, [])
+    assert layer.running_var.isinf().all()
+    population_statistics(layer, [x])
+    torch.testing.assert_close(layer.running_var, x.var(0))
 
 
 def test_population_statistics_count_every_use_of_a_shared_layer():

@@ -41,6 +41,7 @@ def train(variant: str, **settings: object) -> pd.DataFrame:
     import pandas as pd
 
     from bnrepro.config import ConfigError
+    from bnrepro.config.commandline import quoted
     from bnrepro.config.compose import single
     from bnrepro.runs.folder import RunFolder
     from bnrepro.runs.run import run
@@ -48,7 +49,9 @@ def train(variant: str, **settings: object) -> pd.DataFrame:
     if unknown := sorted(set(settings) - set(SETTINGS)):
         raise ConfigError(f"no setting of the lab: {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
     given = [f"{SETTINGS[name]}={value}" for name, value in ({"steps": 1000} | settings).items()]
-    cfg = single(["experiment=fig1_quick", f"variant={variant}", f"output={outputs()}", "seeds=3", *given])
+    cfg = single(
+        ["experiment=fig1_quick", f"variant={variant}", f"output={quoted(outputs())}", "seeds=3", *given]
+    )
     run(cfg, lambda done, remark: None)
     rows = [(r.step, r.seed, 100 * r.value) for r in RunFolder.of(cfg).rows() if r.name == "test/accuracy"]
     found = pd.DataFrame(rows, columns=["step", "seed", "accuracy"])

@@ -90,13 +90,13 @@ def cores(share: bool = True) -> int:
 
 
 def threads() -> int:
-    """For the operations of one step: all cores, or OMP_NUM_THREADS where it says less, as everywhere in torch.
+    """For the operations of one step of one net: 1, or what OMP_NUM_THREADS says, up to all cores.
 
-    Two threads wait for each other at every operation: where other programs use the cores, too, that takes several
-    times as long as one thread alone.
+    Not all cores by themselves, as elsewhere in torch: sums of other threads end in other last bits, and a seed that is
+    trained alone has to be what it is beside others, which have a core each.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores(), int(given)) if _positive(given) else cores()
+    return min(cores(), int(given)) if _positive(given) else 1
 
 
 def can_fork() -> bool:

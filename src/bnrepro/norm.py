@@ -262,16 +262,22 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
     modes = {module: module.training for module in model.modules()}
     before = {layer: (layer.running_mean.clone(), layer.running_var.clone()) for layer in layers}  # pyright: ignore
     sums = {layer: [0.0, torch.zeros(()), torch.zeros(()), 0] for layer in layers}
+    for layer in layers:  # one that has overflowed would stay in a batch's, as 0 * inf
+        for buffer in (layer.running_mean, layer.running_var):
+            buffer.nan_to_num_(0.0, 0.0, 0.0)  # pyright: ignore
 
     def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         m, total = inputs[0].numel() // layer.num_features, sums[layer]
         mean, var = layer.running_mean.double(), layer.running_var.double()
         sums[layer] = [total[0] + m, total[1] + m * mean, total[2] + m * var, total[3] + 1]
+        restore(layer)
+
+    def restore(layer: Any, finite: bool = True) -> None:
         for buffer, old in zip((layer.running_mean, layer.running_var), before[layer], strict=True):
-            buffer.copy_(old)
+            buffer.copy_(old.nan_to_num(0.0, 0.0, 0.0) if finite else old)
 
     model.eval()
-    hooks = []
+    hooks, reached = [], {}
     for layer in layers:
         layer.train().momentum = 1.0  # the running statistics become this batch's; `add` puts them back
         hooks.append(layer.register_forward_hook(add))
@@ -286,6 +292,9 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
             layer.running_var.copy_(var / m)  # pyright: ignore
             layer.num_batches_tracked.fill_(count)  # pyright: ignore
     finally:
+        for layer in layers:
+            if layer not in reached:
+                restore(layer, finite=False)
         for hook in hooks:
             hook.remove()
         for layer, momentum in zip(layers, momenta, strict=True):

@@ -29,7 +29,7 @@ def step_keys(seed: int, start: int, stop: int) -> Tensor:
 
 
 def _mix(word: Tensor) -> Tensor:
-    """The 32-bit finalizer `lowbias32` (github.com/skeeto/hash-prospector), on int64 without overflow."""
+    """The 32-bit finalizer `lowbias32` (github.com/skeeto/hash-prospector); int64 wraps, its lower half stays."""
     word = ((word ^ (word >> 16)) * 0x7FEB352D) & _WORD
     word = ((word ^ (word >> 15)) * 0x846CA68B) & _WORD
     return word ^ (word >> 16)

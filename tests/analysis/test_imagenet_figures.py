@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from synthetic import ROOT
 
 from bnrepro.analysis import frame as tidy
-from bnrepro.analysis import report
+from bnrepro.analysis import report, statistics
 from bnrepro.analysis.effects import ensemble as ensembles
 from bnrepro.analysis.effects import imagenet as effects
 from bnrepro.analysis.effects.runs import compact
@@ -235,6 +235,22 @@ def test_the_ensemble_is_compared_image_by_image_with_the_mean_and_the_best_memb
     assert ensembles.effects_table(shuffled, PAPER).equals(ensembles.effects_table(frame, PAPER))
     with pytest.raises(ValueError, match="every image"):
         ensembles.errors(frame.drop(index=frame.index[0]), "correct/single")
+
+
+def test_the_error_of_several_ensembles_is_as_uncertain_as_their_nets_and_images():
+    frame, one = synthetic.ensembles((0.01, 0.05, 0.09)), synthetic.ensemble(gain=0.05)
+    table = ensembles.effects_table(frame).set_index(["quantity", "net"])
+    row = table.loc[("top-1 error, single crop", "ensemble")]
+    means = [1 - rows["value"].mean() for _, rows in _judged(frame).groupby("seed")]
+    assert row["value"] == pytest.approx(np.mean(means)) and row["n"] == 500
+    low, high = statistics.t_bounds(np.array(means))
+    assert row["high"] - row["low"] > high - low > 0
+    alone = ensembles.levels(one, "correct/single")["ensemble"]
+    assert alone == statistics.estimate(ensembles.errors(one, "correct/single")["ensemble"])
+
+
+def _judged(frame):
+    return frame[(frame["variant"] == "ensemble") & (frame["name"] == "correct/single")]
 
 
 def test_figure_4_has_a_row_per_metric_and_the_published_errors_in_its_table():

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -151,6 +152,16 @@ def test_a_table_loses_no_run_and_no_seed_unless_that_is_asked_for(tmp_path, cap
     assert len(tidy.load(tmp_path / "results/e.parquet")["optim.lr"].unique()) == 2
     assert collected("one", "--replace")[0] == 0
     assert len(tidy.load(tmp_path / "results/e.parquet")["optim.lr"].unique()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["e/"], ["/tmp/outputs/e"], ["e", "--into", "a/b"], ["e", "--add", "--replace"]]
+)
+def test_a_path_for_a_name_and_two_contrary_wishes_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as refused:
+        synthetic.run_script("collect.py", *words)
+    assert refused.value.code == 2
+    assert re.search("without a path|not allowed with", capsys.readouterr().err)
 
 
 def test_a_folder_that_is_not_there_is_named_with_the_nearest(tmp_path, capsys):

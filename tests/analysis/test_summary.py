@@ -80,6 +80,12 @@ def test_csv_and_json_are_the_same_table(made):
     assert float(read[0]["final"]) == told[0]["final"] == 0.9
 
 
+def test_a_target_that_is_not_reached_is_never_and_not_unknown(made):
+    lines = [summary.line(made(v, {0: [0.1, a]}, norm=v)) for v, a in (("bn", 0.9), ("none", 0.3))]
+    told = json.loads(summary.rendered(lines, "json"))
+    assert [row["steps_to"] for row in told] == [100, "never"]
+
+
 @pytest.mark.parametrize("damage", ["config", "table", "status_file"])
 def test_a_damaged_file_is_a_state_and_ends_nothing(made, damage):
     run = made("bn", {0: [0.9]})

@@ -1,8 +1,10 @@
 """A run's folder is a function of its hyperparameters that differ from their defaults."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
+import yaml
 
 from bnrepro.config import (
     Config,
@@ -14,7 +16,7 @@ from bnrepro.config import (
     TrainConfig,
 )
 from bnrepro.config.address import address, digest, identity, place
-from bnrepro.config.compose import from_file, jobs, single
+from bnrepro.config.compose import EXPERIMENTS, from_file, jobs, single
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import run
 
@@ -23,6 +25,19 @@ def test_the_default_run_has_no_identity_and_a_setting_at_its_default_changes_no
     assert identity(Config()) == {}
     given = Config(model=MLPConfig(width=100), optim=OptimConfig(lr=0.1), train=TrainConfig(steps=50_000))
     assert identity(given) == {} and address(given) == address(Config())
+
+
+def test_a_single_run_of_an_experiment_has_the_settings_of_its_sweep():
+    for experiment, variant in (("fig2_imagenet_fast", "bn_x5"), ("ablation_imagenet", "less_l2")):
+        given = [f"experiment={experiment}", f"variant={variant}"]
+        assert [single(given)] == jobs(given)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_sweep_does_not_vary_is_set_for_a_single_run_too(path):
+    params = yaml.safe_load(path.read_text()).get("hydra", {}).get("sweeper", {}).get("params") or {}
+    once = {key for key, values in params.items() if not re.search(r"[,(]", str(values))}
+    assert once <= {"variant"}
 
 
 def test_an_identity_lists_what_differs_and_nothing_else():

@@ -102,6 +102,13 @@ def test_a_run_on_disk_with_a_setting_that_nothing_looks_at_is_still_read(tmp_pa
     assert from_file(tmp_path / "config.yaml").model.placement == "after"
 
 
+@pytest.mark.parametrize("content", [b"a: [1", bytes(40), b"model: 3\n", b"\xff", b""])
+def test_a_damaged_configuration_is_said_in_one_line(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match="holds no configuration"):
+        from_file(tmp_path / "config.yaml")
+
+
 def test_who_sets_steps_or_the_distance_of_evaluations_means_it_also_where_the_experiment_counts_otherwise():
     one = ["variant=bn", "optim.lr=0.1", "data.batch_size=60", "model.activation=relu", "model.dropout=0"]
     (counted,), (own,), (smoke,) = (

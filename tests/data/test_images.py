@@ -316,5 +316,6 @@ def test_the_same_images_are_moved_whatever_is_held_out():
 
 def test_a_class_that_would_lose_all_its_training_images_is_refused(tmp_path, settings):
     write_folder(tmp_path / "data", two_classes() | {"train/a/more.jpg": picture(7)})
-    with pytest.raises(DataError, match=r"data\.moved=4 leaves 1 of 2 classes without"):
-        load(settings("imagefolder", moved=4, batch_size=1))
+    for setting in ("moved", "holdout"):
+        with pytest.raises(DataError, match=rf"data\.{setting}=4 leaves 1 of 2 classes without"):
+            load(settings("imagefolder", batch_size=1, **{setting: 4}))

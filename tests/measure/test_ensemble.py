@@ -13,6 +13,7 @@ import torch
 from bnrepro.analysis import frame as tidy
 from bnrepro.config import Config, DataConfig, EvalConfig, InceptionConfig, OptimConfig, TrainConfig
 from bnrepro.measure.ensemble import correct, judged, views
+from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,12 @@ def test_finished_nets_become_a_table_of_images(tmp_path: Path) -> None:
     held = frame.query("variant == 'ens1' and name == 'val_correct/single' and seed == 0")
     single = held["value"].to_numpy(float).mean()
     assert single == pytest.approx(float(final[0].rsplit(",", 1)[1]), abs=0.005)
+
+    stopped = RunFolder(run_table(tmp_path, "ens2").parent)
+    stopped.write_status("interrupted", [], {})
+    again = subprocess.run([*command, "--results", tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 2 and "ens2" in again.stderr and "is interrupted" in again.stderr
+    assert json.loads((tmp_path / "few.json").read_text()) == notes
 
 
 def run_table(folder: Path, variant: str) -> Path:

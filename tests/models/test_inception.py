@@ -164,8 +164,24 @@ def test_every_engine_trains_the_same_nets(images: Dataset, forks: None) -> None
     )
 
 
-@pytest.mark.parametrize(("said", "used"), [("1", 1), ("2", 2), (None, 3)])
-def test_one_net_has_a_thread_a_core_or_as_many_as_omp_num_threads_says(
+def test_a_seed_of_images_trains_alone_as_it_does_beside_another(
+    images: Dataset, forks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before, both = torch.get_num_threads(), fresh(images)
+    alone = State(both.replicas[:1], images)
+    try:
+        for state in (both, alone):
+            engine = Eager(state, images, 2)
+            engine.advance(state, 0, 2)
+            engine.close()
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(both.params[name][0], value[0]) for name, value in alone.params.items())
+
+
+@pytest.mark.parametrize(("said", "used"), [("1", 1), ("2", 2), ("9", 3), (None, 1)])
+def test_one_net_has_a_thread_or_as_many_as_omp_num_threads_says(
     images: Dataset, monkeypatch: pytest.MonkeyPatch, said: str | None, used: int
 ) -> None:
     before, cfg = torch.get_num_threads(), run_config()
@@ -178,6 +194,7 @@ def test_one_net_has_a_thread_a_core_or_as_many_as_omp_num_threads_says(
         engine = build_engine(one, images)
         engine.close()
         assert torch.get_num_threads() == engine.threads == used
+        assert ("OMP_NUM_THREADS=3" in engine.note) == (said is None)
     finally:
         torch.set_num_threads(before)
 

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ from bnrepro.runs.sweep import packs
 def cut(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
+
+
+def turn(path):
+    """Turn a bit in the midst of the largest tensor."""
+    with ZipFile(path) as archive:
+        tensor = max((archive.read(name) for name in archive.namelist()), key=len)
+    data = bytearray(path.read_bytes())
+    data[data.index(tensor) + len(tensor) // 2] ^= 4
+    path.write_bytes(data)
 
 
 def change(path, edit):
@@ -42,6 +52,7 @@ DAMAGE = {
     "CR LF": lambda f: f.table.write_bytes(f.table.read_bytes().replace(b"\n", b"\r\n")),
     "garbage": lambda f: f.table.write_bytes(bytes(range(256)) * 9),
     "checkpoint cut": lambda f: cut(f.checkpoint, 0.7),
+    "a bit of the checkpoint turned": lambda f: turn(f.checkpoint),
     "empty checkpoint": lambda f: f.checkpoint.write_bytes(b""),
     "no checkpoint at all": lambda f: f.checkpoint.write_bytes(b"nets, honestly"),
     "a pickle bomb": lambda f: f.checkpoint.write_bytes(pickle.dumps(Bomb())),

@@ -36,6 +36,8 @@ def figure1(monkeypatch, tmp_path, capsys):
         (["--out", "figure.xyz"], "--out figure.xyz: a file that ends in one of"),
         (["--out", "."], "--out .: a file that ends in"),
         (["--out", "file/figure.png"], "file"),
+        (["eval.probe=false"], "eval.probe=false: Figure 1 shows"),
+        (["hydra/launcher=slurm"], "without a launcher"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(words, said, figure1):

@@ -4,6 +4,8 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +21,14 @@ from bnrepro.runs.provenance import code_state, provenance
 
 SEEDS = (0, 7)
 STEPS = (0, 1, 2, 5, 10)
+
+
+@contextmanager
+def closing(table: Table, state: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        table.close(state)
 
 
 def train(table: Table, steps: tuple[int, ...], seeds: tuple[int, ...] = SEEDS) -> None:
@@ -272,3 +282,18 @@ def test_a_run_is_at_work_while_a_process_holds_its_lock_whatever_it_says_itself
         assert folder.at_work() and folder.state([0]) == "not started"
     folder.write_status("running", [], {})  # and was killed
     assert not folder.at_work()
+
+
+def test_a_table_that_cannot_be_rewritten_says_so_and_not_that_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    table = Table(RunFolder(tmp_path))
+    train(table, STEPS)
+    monkeypatch.setattr("bnrepro.files.write", full)
+    with pytest.raises(OSError, match="No space left"), closing(table, "failed"):
+        table.rewind(2, SEEDS)
+    monkeypatch.undo()
+    assert len(TABLE.whole(tmp_path / "table.csv")) == 1 + len(SEEDS) * len(STEPS) * 2

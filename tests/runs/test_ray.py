@@ -1,5 +1,6 @@
 """Sweeps sent to Ray, without one: tasks are called here. With a cluster: tests/clusters/ray_trial.py."""
 
+import os
 import subprocess
 import sys
 
@@ -43,10 +44,11 @@ def test_a_task_trains_where_the_sweep_was_started_and_its_run_names_the_users_c
     monkeypatch.chdir("/")
     monkeypatch.setattr(sys, "argv", ["default_worker.py"])
     monkeypatch.setenv(CORES, "7")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # as Ray does, for a task of 7 cores
     cfg = config(place="here")
-    assert module._train([cfg], ["scripts/train.py", "-m", "seeds=2"], str(tmp_path), 1) == "finished"
+    assert module._train([cfg], ["scripts/train.py", "-m", "seeds=2"], str(tmp_path), 1, None) == "finished"
     assert RunFolder.of(cfg).status()["provenance"]["command"] == "python scripts/train.py -m seeds=2"
-    assert module.machine.cores() == 1
+    assert module.machine.cores() == module.machine.threads() == 1 and "OMP_NUM_THREADS" not in os.environ
 
 
 def test_what_ray_must_load_before_it_can_interrupt_a_task_is_light():

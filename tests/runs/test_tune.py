@@ -79,6 +79,7 @@ def test_a_stopped_study_goes_on_with_the_trial_it_was_at(tune, namespace, monke
         ((*SMALL, "model.width=8,nope"), "model.width=nope"),
         ((*SMALL, "optim.lrr=0.1,0.2"), "no such setting"),
         ((*SMALL, *SPACE, "--trials", "0"), "--trials 0: at least 1"),
+        ((*SMALL, *SPACE, "hydra/launcher=slurm"), "without a launcher"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused_in_one_line_before_anything_is_made(tune, arguments, said):
@@ -92,6 +93,19 @@ def test_a_setting_that_only_some_trials_look_at_may_be_tuned(tune):
     status, out, err = tune("--trials", "6", *SMALL[1:], *space)
     assert status == 0, err
     assert "6/6" in out
+
+
+def test_a_point_between_good_ends_that_cannot_be_trained_is_left_out_and_the_study_goes_on(tune):
+    space = (
+        "variant=bn_ghost",
+        "model.ghost_size=4",
+        "data.batch_size=4..8",
+        "model.width=8",
+        "train.engine=eager",
+    )
+    status, out, err = tune("--trials", "8", "--output", "Études, zwei", *SMALL[1:], *space)
+    assert status == 0 and "not a multiple" in err and "best: data.batch_size=" in out
+    assert RunFolder.below(Path("Études, zwei/study"))
 
 
 def test_another_space_under_the_same_name_is_refused(tune):

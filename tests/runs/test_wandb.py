@@ -19,7 +19,7 @@ from bnrepro.measure.metrics import BINS, EDGES
 from bnrepro.runs.folder import RunFolder, Table
 from bnrepro.runs.lines import TABLE, Row
 from bnrepro.runs.run import run
-from bnrepro.runs.wandb import WandbMirror, named, over_seeds, project
+from bnrepro.runs.wandb import WandbMirror, named, over_seeds, project, recorded
 
 SEEDS = [0, 3]
 HISTOGRAM = ([1, 4, 2] + [0] * (BINS - 3), EDGES)
@@ -209,6 +209,9 @@ def test_a_mirror_that_hangs_does_not_hold_up_training(
     with recording(tmp_path, "offline") as recorders:
         evaluate(recorders, 0)
     released.set()
+    mirror = recorders[-1]
+    mirror._thread.join(20)
+    assert not mirror.complete and not recorded(RunFolder(tmp_path), SEEDS, "offline")
     assert len(RunFolder(tmp_path).rows()) == len(SEEDS) * 4
     assert [record.message.count("still uploading") for record in caplog.records] == [1]
 

@@ -164,6 +164,19 @@ def test_a_replica_that_diverges_is_noted_and_leaves_the_others_untouched(engine
         made.close()
 
 
+@pytest.mark.parametrize("engine", MAKE)
+def test_a_replica_whose_loss_alone_overflowed_keeps_its_weights(engine, nets, forks):
+    state = nets.state(nets.config(seeds=[0, 1]))
+    made = MAKE[engine](state, nets.data)
+    state.diverged_at[0] = 0
+    before = {k: v.clone() for k, v in state.params.items()}
+    losses = made.advance(state, 0, 3)
+    made.close()
+    assert losses[0].isnan().all() and losses[1].isfinite().all()
+    assert all(torch.equal(state.params[k][0], v[0]) for k, v in before.items())
+    assert not torch.equal(state.params["classifier.weight"][1], before["classifier.weight"][1])
+
+
 def test_arms_of_one_seed_start_from_the_same_weights_and_watch_the_same_unit(nets):
     baseline, bn = (nets.state(nets.config(norm=norm)) for norm in ("none", "bn"))
     for name in ("hidden.0.weight", "hidden.1.weight", "classifier.weight"):

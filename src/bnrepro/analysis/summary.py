@@ -126,11 +126,13 @@ def records(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def rendered(lines: Sequence[Line], how: str) -> str:
-    """`records` as CSV or JSON: NaN is an empty cell, or null."""
-    rows = [
-        {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-        for row in records(lines)
-    ]
+    """`records` as CSV or JSON: NaN, not measured, is an empty cell or null; infinite, such as steps, is "never"."""
+
+    def plain(v: Any) -> Any:
+        number = isinstance(v, float)
+        return None if number and math.isnan(v) else "never" if number and math.isinf(v) else v
+
+    rows = [{key: plain(v) for key, v in row.items()} for row in records(lines)]
     if how == "json":
         return json.dumps(rows, indent=2)
     out = io.StringIO()

@@ -125,16 +125,17 @@ def _parsed(argument: str, loader: Any) -> Override:
     check("=" in argument, f"{argument}: a setting is written name=value, as in optim.lr=0.1")
     name, _, value = argument.partition("=")
     if value.startswith("~/") or value == "~":
-        value = _quoted(os.path.expanduser(value))
+        value = quoted(os.path.expanduser(value))
     check(len(argument) < 4000, f"{argument[:40]}...: {len(argument):,} letters are too many")
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([f"{name}={value}"])[0]
     except (HydraException, RecursionError, ValueError) as error:
-        quoted = f"{name}={_quoted(value)}".replace("'", "'\\''")
-        raise ConfigError(f"{argument}: cannot be read; in quotes it can: '{quoted}'") from error
+        written = f"{name}={quoted(value)}".replace("'", "'\\''")
+        raise ConfigError(f"{argument}: cannot be read; in quotes it can: '{written}'") from error
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A text as Hydra's grammar takes any: `name={quoted(text)}`."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

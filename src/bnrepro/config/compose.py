@@ -73,7 +73,13 @@ def jobs(overrides: list[str]) -> list[Config]:
         given = [axis for axis in _given(overrides, loader) if not axis.key.startswith("hydra")]
         # The axes are the experiment's: its other settings may fit the variants it sweeps only.
         experiment = [axis.values[0] for axis in given if axis.key == "experiment" and not axis.swept]
-        params = hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
+        params = _sweep_of(experiment)
+        for axis in (axis for axis in given if axis.key == "experiment" and axis.swept):
+            own = next((value for value in axis.values if _sweep_of([value])), None)
+            check(
+                own is None,
+                f"{own} has a sweep of its own, which a list would leave out: one command for each",
+            )
         named = {axis.key for axis in given}
         swept = axes([f"{key}={values}" for key, values in params.items() if key not in named], loader)
         every = [*swept, *given]
@@ -83,6 +89,11 @@ def jobs(overrides: list[str]) -> list[Config]:
         configs = [typed(hydra.compose("config", list(job))) for job in combinations]
         _check_effects(given, configs)
         return configs
+
+
+def _sweep_of(experiment: list[str]) -> dict[str, Any]:
+    """The sweep of an experiment's file: {setting: values, as on a command line}."""
+    return hydra.compose("config", experiment, return_hydra_config=True).hydra.sweeper.params or {}
 
 
 def _given(overrides: list[str], loader: Any) -> list[Axis]:
@@ -170,5 +181,5 @@ def from_file(path: Path) -> Config:
         merged = OmegaConf.merge(schema, loaded)
         assert isinstance(merged, DictConfig)
         return typed(merged)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, AttributeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path} holds no configuration ({one_line(error)})") from error

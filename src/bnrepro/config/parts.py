@@ -68,7 +68,9 @@ class ModelConfig:
     norm: str = "none"  # bn: from scratch; torch: nn.BatchNorm1d; the others: models/normalization.py
     placement: str = "before"  # normalization before the nonlinearity, as in the paper, or after it
     affine: bool = True  # BN's gamma and beta
-    bias: str = "auto"  # of the hidden layers; auto: unless BN's beta takes its place (section 3.2)
+    bias: str = (
+        "auto"  # of the hidden layers; auto: none where a normalization with a beta follows (section 3.2)
+    )
     dropout: float = (
         0.0  # share of activations dropped: after each hidden layer (mlp), before the classifier (inception)
     )
@@ -169,7 +171,7 @@ class TrainConfig:
     engine: str = "auto"  # what steps the nets: xla (flat nets on a CPU), eager (anything), cuda (a GPU)
     autocast: str = "off"  # bf16: forward and backward in bfloat16, parameters in float32
     processes: int = 1  # that share each mini-batch; torchrun sets it
-    workers: int = 0  # cores to use on a CPU; 0: all (threads: no more than OMP_NUM_THREADS)
+    workers: int = 0  # cores to use on a CPU; 0: all. A net has one, and OMP_NUM_THREADS gives it more
     checkpoint_seconds: float = 10.0  # at least so long between two checkpoints
     memory: float = 0.0  # GiB that a run may take; 0: what is free. A run that would need more is refused
 

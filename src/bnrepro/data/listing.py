@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def _text(place: Path, files: dict[str, Source], name: str) -> str:
         raise DataError(f"{place}: no {name} in it")
     try:
         return files[name].read().decode()
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{files[name]} cannot be read ({error})") from error
 
 

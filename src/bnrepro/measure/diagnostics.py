@@ -125,7 +125,7 @@ def diagnose(engine: Engine, state: State, data: Dataset) -> Values:
     batches = [engine.batches(s, 0, 2) for s in range(len(state))]
     rows, keys = (torch.stack([batch[part] for batch in batches]) for part in (0, 2))
     now = [learning_rates(r.cfg, state.step, state.step + 1) for r in state.replicas]
-    lr = torch.cat(now).double()
+    lr = torch.cat(now).double()  # of a plain gradient step: the measures leave out momentum and weight decay
     dropout_rates = engine.dropout_rates.cpu()[:, None]
     wide = state.sharing(
         *({k: _double(v) for k, v in part.items()} for part in (state.params, state.buffers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,9 @@ class BatchStatistics(Net):
     def __call__(self, params: Tensors, buffers: Tensors, rows: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         images: Images = rest[-1]
         copies, module = {name: buffer.clone() for name, buffer in buffers.items()}, self.module()
+        for name in running(copies):  # one that has overflowed would stay in a batch's, as 0 * inf
+            old = copies[name]
+            copies[name] = torch.where(old.abs() < math.inf, old, torch.zeros_like(old))
         layers = normalization_layers(module)
         momenta = [layer.momentum for layer in layers]
         for layer in layers:

@@ -20,7 +20,8 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
 class MLP(nn.Module):
     """depth x width hidden layers, each g(BN(Wu)) or g(Wu + b), then a linear layer (logits).
 
-    Where BN follows the weights directly, beta takes the bias's place (section 3.2). Weights are drawn from
+    Where BN follows the weights directly, beta takes the bias's place (section 3.2); so it does, as is usual, with
+    GroupNorm and LayerNorm, whose statistics would not take a bias away. Weights are drawn from
     N(0, init_std^2) in layer order, biases are zero: a seed gives every variant the same weights.
 
     forward: x (N, in_features), key (2,) int64 (seed, step) for dropout and injected noise, dropout_rate ()

@@ -122,6 +122,8 @@ class Lines:
         )
 
     def close(self) -> None:
+        if self._file.closed:  # it could not be rewritten: that error is the one to be said
+            return
         try:
             self.flush()
         finally:

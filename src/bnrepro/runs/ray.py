@@ -55,12 +55,13 @@ def train_on_ray(
 
     limits = {"num_cpus": settings.cpus_per_task, "num_gpus": settings.gpus_per_task}
     # A worker or a node that dies is tried again; an exception of the training is not.
-    task = ray.remote(**limits, max_retries=settings.max_retries, retry_exceptions=False)(_train)
-    waiting = {task.remote(pack, command, os.getcwd(), settings.cpus_per_task): pack for pack in packs}
+    task: Any = ray.remote(**limits, max_retries=settings.max_retries, retry_exceptions=False)(_train)
+    where, cores, threads = os.getcwd(), settings.cpus_per_task, os.environ.get("OMP_NUM_THREADS")
+    waiting = {task.remote(pack, command, where, cores, threads): pack for pack in packs}
     nodes = sum(node["Alive"] for node in ray.nodes())
-    cores = ray.cluster_resources().get("CPU", 0)
+    there = ray.cluster_resources().get("CPU", 0)
     say(
-        f"{len(packs)} task{'s' * (len(packs) > 1)} sent to Ray: {nodes} node{'s' * (nodes > 1)}, {cores:g} cores"
+        f"{len(packs)} task{'s' * (len(packs) > 1)} sent to Ray: {nodes} node{'s' * (nodes > 1)}, {there:g} cores"
     )
     failed: list[tuple[list[Config], Exception]] = []
     try:
@@ -84,7 +85,7 @@ def train_on_ray(
     return failed
 
 
-def _train(pack: list[Config], command: list[str], folder: str, cores: int) -> str:
+def _train(pack: list[Config], command: list[str], folder: str, cores: int, threads: str | None) -> str:
     """What a task does, in a process that Ray started, and which it interrupts when the sweep is stopped."""
     before = signal.getsignal(signal.SIGINT)
     machine.answer_signals(["SIGINT"])
@@ -93,6 +94,10 @@ def _train(pack: list[Config], command: list[str], folder: str, cores: int) -> s
 
         os.chdir(folder)
         os.environ[machine.CORES] = str(cores)
+        if threads is None:  # Ray gives a task as many as it has cores; here they are the user's to say
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
         sys.argv[:] = command  # the user's, not this process's: for provenance
         return train_pack(pack)
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import torch
 import yaml
 
+from bnrepro import machine
 from bnrepro.config import Config, ConfigError
 from bnrepro.config.address import digest, identity
 from bnrepro.config.refusal import one_line
@@ -102,11 +103,19 @@ def read_checkpoint(folder: RunFolder) -> dict[str, Any]:
     """What checkpoint.pt holds. Raises Damaged if it cannot be read, ConfigError if it is of another version."""
     path = folder.checkpoint
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with ZipFile(path) as archive:  # torch itself looks at no checksum
+            member = archive.testzip()
+        found: Any = None if member else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; is it another user's?") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch makes of a damaged file has many names
+        if stop := machine.stop_asked():
+            raise stop from error
         raise Damaged(f"{path} cannot be read ({one_line(error)[:80]})") from error
+    if member:
+        raise Damaged(f"{path} is damaged (the checksum of {member} is another)")
     version = found.get("version") if isinstance(found, dict) else None
     if version != CHECKPOINT_VERSION:
         raise ConfigError(f"{path} is of another version of bnrepro; delete it to train anew")

@@ -26,6 +26,7 @@ from bnrepro.runs.provenance import provenance
 from bnrepro.runs.resume import CHECKPOINT_VERSION, Job, cohorts, jobs_of, mend, refuse_old, resumable
 from bnrepro.training.engines import Engine, build_engine, device_of, name_of
 from bnrepro.training.engines.data_parallel import (
+    check_processes,
     follow_plans,
     init_process_group,
     is_main,
@@ -173,6 +174,7 @@ def run_together(cfgs: list[Config], progress: Progress, leave_busy: bool = Fals
             for cfg in cfgs:
                 folder = RunFolder.of(cfg)
                 if folder.state(cfg.seeds) != "finished":
+                    check_processes(cfg)
                     check_memory(cfg)
                     data = data or data_of(cfg).to(device)
                     refuse_old(cfg)
@@ -271,6 +273,7 @@ def check(cfg: Config, here: bool = True) -> None:
     folder = RunFolder.of(cfg)
     if folder.state(cfg.seeds) != "finished":
         if here:
+            check_processes(cfg)
             device_of(cfg)
             check_memory(cfg)
         data_of(cfg)

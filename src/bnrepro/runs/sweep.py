@@ -83,6 +83,7 @@ def check_all(cfgs: list[Config], here: bool = True) -> None:
         refuse_old(cfg)
         if here:
             check_memory(cfg)
-        seen.setdefault(str((cfg.data, cfg.model, cfg.output, cfg.train.device, cfg.train.engine)), cfg)
+        train = (cfg.train.device, cfg.train.engine, cfg.train.processes)
+        seen.setdefault(str((cfg.data, cfg.model, cfg.eval, cfg.output, train)), cfg)
     for cfg in seen.values():
         check(cfg, here)

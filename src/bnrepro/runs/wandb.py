@@ -125,13 +125,8 @@ class WandbMirror:
                     # W&B's own step is ours: of a replay it lacks what comes after the last it has.
                     if step >= runs[seed].starting_step:
                         runs[seed].log(_history_row(wandb, step, values), step=step, commit=True)
-            for seed in list(runs):
-                runs[seed].summary["state"] = self._state
-                self._upload_table(wandb, runs[seed], seed)
-                runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
-                if self._state == "finished":
-                    _mark(self.folder, seed).write_text(self._mode)
-            self.complete = True
+            if not self._off:  # given up, rows may lack: it is not recorded, and wandb_sync.py does it anew
+                self._finish(wandb, runs)
         except Exception as error:
             if not self._off:
                 gone = isinstance(error, ConnectionError | TimeoutError)
@@ -139,6 +134,15 @@ class WandbMirror:
         for run in runs.values():  # left over after an error
             with suppress(Exception):
                 run.finish(exit_code=1)
+
+    def _finish(self, wandb: Any, runs: dict[int, Any]) -> None:
+        for seed in list(runs):
+            runs[seed].summary["state"] = self._state
+            self._upload_table(wandb, runs[seed], seed)
+            runs.pop(seed).finish(exit_code=0 if self._state == "finished" else 1)
+            if self._state == "finished":
+                _mark(self.folder, seed).write_text(self._mode)
+        self.complete = True
 
     def _start(self, wandb: Any, runs: dict[int, Any]) -> None:
         """One run per seed into `runs`, or one for all."""
@@ -255,7 +259,8 @@ def over_seeds(batch: Batch) -> Batch:
                 continue
             row[name] = math.fsum(numbers) / len(numbers)
             if len(numbers) > 1:
-                row |= {f"seeds/low/{name}": min(numbers), f"seeds/high/{name}": max(numbers)}
+                known = [value for value in numbers if not math.isnan(value)] or numbers
+                row |= {f"seeds/low/{name}": min(known), f"seeds/high/{name}": max(known)}
         found[step, ALL] = row
     return found
 

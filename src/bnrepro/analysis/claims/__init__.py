@@ -151,7 +151,8 @@ def rules_table(results_dir: Path | str, now: str) -> pd.DataFrame:
             continue
         known, mine = before.get(claim, {}), rule.fingerprint()
         committed = known["committed"] if known.get("rule") == mine else now
-        row = {"claim": claim, "rule": mine} | rule.error_rates()
+        row: dict[str, object] = {"claim": claim, "rule": mine} | rule.error_rates()
+        row["assumes"] = ", ".join(map(str, rule.expected))
         rows.append(row | {"committed": committed, "data_from": data_from(folder, rule.experiments)})
     return pd.DataFrame(rows).sort_values("claim", key=_order, ignore_index=True)
 

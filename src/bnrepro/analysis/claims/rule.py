@@ -78,6 +78,12 @@ class Expected(NamedTuple):
     columns: int = 0
     column_spread: float = 0.0
 
+    def __str__(self) -> str:
+        """In words, for results/rules.csv."""
+        told = f"{self.cases} x {self.kind} {self.right:g} if right, {self.none:g} if not"
+        told += f"; bound {self.least:g}; n {self.n}" + f"; spread {self.spread:g}" * (self.spread > 0)
+        return told + f"; {self.columns} columns of {self.column_spread:g}" * (self.columns > 0)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -136,12 +142,14 @@ class Rule:
                 fates.append((holds, fails) if group.above else (fails, holds))
             holds, fails = (np.concatenate(parts, axis=1) for parts in zip(*fates, strict=True))
             partly = holds.any(1) & fails.any(1)
-            worlds[world] = holds.all(1).mean(), (~holds.all(1) & ~fails.all(1) & ~partly).mean()
+            inconclusive = ~holds.all(1) & ~fails.all(1) & ~partly
+            worlds[world] = holds.all(1).mean(), inconclusive.mean(), fails.all(1).mean()
         return {
             "p_if_right": worlds["right"][0],
             "p_if_no_effect": worlds["none"][0],
             "p_at_bound": worlds["least"][0],
             "p_inconclusive_if_right": worlds["right"][1],
+            "p_not_reproduced_if_right": worlds["right"][2],
             "coverage": covered / intervals if intervals else np.nan,
         }
 

@@ -81,18 +81,25 @@ def against(frame: pd.DataFrame, name: str) -> dict[str, Interval]:
     }
 
 
+def levels(frame: pd.DataFrame, name: str) -> dict[str, Interval]:
+    """The error of every member, of their mean and of the ensemble, over images and, of several, over ensembles."""
+    tables = [errors(rows, name) for _, rows in frame[frame["name"] == name].groupby("seed")]
+    nets = members(tables[0])
+    found = {net: statistics.crossed([table[net] for table in tables]) for net in nets}
+    found["mean member"] = statistics.crossed([table[nets].mean(axis=1).round(12) for table in tables])
+    return found | {ENSEMBLE: statistics.crossed([table[ENSEMBLE] for table in tables])}
+
+
 def effects_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
     """quantity, net, paper, unit, value, low, high, n (images). `paper`: results/paper.csv."""
     published = {} if paper is None else paper.set_index(["variant", "quantity"])["value"].to_dict()
     rows = []
     for name in quantities(frame):
-        (words, key), table = QUANTITIES[name], errors(frame, name)
+        (words, key), table, found = QUANTITIES[name], errors(frame, name), levels(frame, name)
         said = {"mean member": "bn_inception", ENSEMBLE: "bn_inception_ensemble"}
-        each = {variant: table[variant] for variant in members(table)}
-        each |= {"mean member": table[members(table)].mean(axis=1).round(12), ENSEMBLE: table[ENSEMBLE]}
-        for net, values in each.items():
+        for net, interval in found.items():
             from_paper = format_interval("accuracy", published.get((said.get(net), key), np.nan))
-            rows.append((words, net, from_paper, "accuracy", *statistics.estimate(values)))
+            rows.append((words, net, from_paper, "accuracy", *interval._replace(n=len(table))))
         best = ", ".join(best_members(frame, name).values())
         several = "" if frame["seed"].nunique() == 1 else f", {frame['seed'].nunique()} ensembles"
         for words_of, interval in against(frame, name).items():

@@ -131,8 +131,9 @@ def rises(frame: pd.DataFrame) -> pd.DataFrame:
         end = curve[curve.index >= 0.9 * curve.index.max()].mean()
         more = format_interval("points", rise(mine))
         classes, length, *rate = settings
-        rows.append((classes, f"{length:,}", *rate, more, "accuracy", *statistics.estimate(end)))
-    columns = ["classes", "steps", "rate", "decays to", "of it in the last third"]
+        words = "accuracy, mean of the last tenth"
+        rows.append((classes, f"{length:,}", *rate, more, words, "accuracy", *statistics.estimate(end)))
+    columns = ["classes", "steps", "rate", "decays to", "rise in the last third", "quantity"]
     return pd.DataFrame(rows, columns=[*columns, "unit", "value", "low", "high", "n"])
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bnrepro.analysis import statistics
 from bnrepro.analysis.effects import ensemble as effects
 from bnrepro.analysis.figures.imagenet import described
 from bnrepro.analysis.figures.style import BLUE, GREEN, GREY, STYLE, VERMILION, caption, dots
@@ -38,10 +37,10 @@ def ensemble(frame: pd.DataFrame) -> Figure:
                 if f"{metric}/{crop}" not in found:
                     continue
                 look = CROPS[crop][1]
-                table = effects.errors(frame, f"{metric}/{crop}")
-                nets = [*effects.members(table), effects.ENSEMBLE]
+                levels = effects.levels(frame, f"{metric}/{crop}")
+                nets = [net for net in levels if net != "mean member"]
                 offset = 0.26 * (k - (len(crops) - 1) / 2)
-                errors = pd.DataFrame([statistics.estimate(table[net]) for net in nets])
+                errors = pd.DataFrame([levels[net] for net in nets])
                 dots(left, np.arange(len(nets)) + offset, errors, **look)
                 left.set_yticks(range(len(nets)), [_words(net) for net in nets])
                 left.set_ylim(len(nets) - 0.4, -0.6)
@@ -67,11 +66,10 @@ def ensemble(frame: pd.DataFrame) -> Figure:
         )
         caption(
             fig,
-            f"{described(frame)}. {images:,} images; line: 95% interval over"
-            " images, on the right of paired differences.",
-            f"{best} On the right the intervals cover the choice of networks: {frame['seed'].nunique()} ensembles."
+            f"{described(frame)}. {images:,} images; line: 95% interval, on the right of paired differences.",
+            f"{best} The intervals are over images and {frame['seed'].nunique()} ensembles, of six nets each."
             if several
-            else f"{best} The intervals are for these networks and do not cover how another six would do.",
+            else f"{best} The intervals are over images, for these networks, not for another six.",
         )
         return fig
 

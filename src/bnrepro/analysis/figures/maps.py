@@ -29,7 +29,9 @@ def sensitivity(frame: pd.DataFrame) -> Figure:
         axes = fig.subplots(1, 3, sharey=True)
         for ax, table in zip(axes, arms_maps(axes, tolerance.fates(frame)), strict=False):
             for column, row in enumerate(table.fillna(0).to_numpy().argmax(axis=0)):
-                ax.add_patch(Rectangle((column, row), 1, 1, fill=False, ec=FRAME, lw=2, zorder=3))
+                ax.add_patch(
+                    Rectangle((column + 0.05, row + 0.05), 0.9, 0.9, fill=False, ec=FRAME, lw=2, zorder=3)
+                )
         axes[0].set_ylabel("learning rate")
         caption(fig, described(frame), "Framed: the arm's best rate for each init std.")
         return fig

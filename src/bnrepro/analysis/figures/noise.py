@@ -69,7 +69,7 @@ def variance(ax: Axes, frame: pd.DataFrame, what: str) -> None:
         label = "theory: 1/M" if what == "mu" else "theory, with the unit's kurtosis"
         ax.plot(ideal.index, ideal, color="k", linestyle=":", lw=1.2, label=label, zorder=3)
     ax.set_yscale("log")
-    batch_axis(ax, own.index)
+    batch_axis(ax, table.columns)
 
 
 def gap(ax: Axes, frame: pd.DataFrame) -> None:

@@ -27,6 +27,7 @@ PANELS = {
     "BN and its repairs": ("baseline", "bn", "bn_exact", "bn_renorm", "bn_ghost"),
     "normalizing without a batch": ("baseline", "bn", "groupnorm", "layernorm", "weightnorm"),
 }
+APART = 1.15  # times a method's rate: the next one's
 TICKS = [0.5, 1, 2, 3, 5, 10, 20, 50, 90]
 
 
@@ -34,14 +35,15 @@ def by_batch_size(frame: pd.DataFrame) -> Figure:
     """Final test error against batch size, above each method's best rate; all axes logarithmic."""
     errors, own = 100 * (1 - effects.accuracies(frame)), effects.rates(frame)
     with mpl.rc_context(style.STYLE):
-        fig = Figure(figsize=(9.5, 6.2), layout="constrained")
-        (axes, below) = fig.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+        fig = Figure(figsize=(9.5, 6.8), layout="constrained")
+        (axes, below) = fig.subplots(2, 2, sharex=True, sharey="row", height_ratios=(2, 1))
         for ax, low, (title, methods) in zip(axes, below, PANELS.items(), strict=True):
             for method in (m for m in methods if m in errors):
                 seeds = errors[method].unstack("seed")
                 style.band(ax, seeds, ms=4.5, label=effects.METHODS[method], **LOOKS[method])
-            for method in (m for m in methods if m in own):
-                low.plot(own[method].dropna(), ms=4.5, **LOOKS[method])
+            for k, method in enumerate(m for m in methods if m in own):
+                best = own[method].dropna() * APART ** (2 - k)  # else equal rates hide each other
+                low.plot(best, ms=4, lw=0.8, **LOOKS[method])
             low.set(yscale="log", xlabel="batch size")
             ax.set_title(title)
         for ax in axes:  # after the lines: their means are arithmetic
@@ -58,7 +60,8 @@ def by_batch_size(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{style.setting(frame, rates=False)}; equal examples seen. Rate: best on held-out images for each"
-            f" method and batch size, proportional to the batch within {offered[0]:g} to {offered[-1]:g} at 60."
+            f" method and batch size, proportional to the batch within {offered[0]:g} to {offered[-1]:g} at 60"
+            " (below, marks of equal rates stand above each other)."
             f" Mean of {n} seeds at the last step, band: lowest to highest seed; {words}.",
             "Exact statistics: the same nets as BN, judged with Algorithm 2."
             f" Ghost BN normalizes groups of {effects.GHOST} examples: up to there it is BN.",

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bnrepro.analysis import frame as tidy
+from bnrepro.analysis.effects.grid import MEETS
 
 BLUE, AMBER, GREEN, VERMILION, PINK, *_, SKY = sns.color_palette("colorblind").as_hex()
 GREY = "#777777"
@@ -67,7 +68,9 @@ def rates_of(frame: pd.DataFrame) -> str:
             values = {arm: "/".join(f"{v:g}" for v in sorted(by_arm[arm])) for arm in ARMS if arm in by_arm}
             same = len(set(values.values())) == 1
             each = ", ".join(f"{value} {ARMS[arm]['label']}" for arm, value in values.items())
-            words.append(f"{name} {next(iter(values.values())) if same else each}")
+            rule = frame.get("optim.batch_rule") if column == "optim.lr" else None
+            rule = "" if rule is None or (rule != "linear").any() else f" x batch / {MEETS}"
+            words.append(f"{name} {next(iter(values.values())) if same else each}{rule}")
     return "; ".join(words)
 
 

@@ -43,6 +43,9 @@ class Cuda(Engine):
 
     def advance(self, state: State, start: int, stop: int) -> Tensor:
         healthy, chunks = state.diverged_at < 0, []
+        tensors = [tensor for part in PARTS for tensor in getattr(state, part).values()]
+        ill = ~healthy  # they take the steps of the others, and are put back
+        before = [tensor[ill].clone() for tensor in tensors] if ill.any() else []
         for begin in range(start, stop, CHUNK):
             end = min(begin + CHUNK, stop)
             self._load(state, begin, end)
@@ -50,6 +53,8 @@ class Cuda(Engine):
                 self._graph.replay() if self._graph else self._one(state)
             # Not fetched yet: the next chunk's indices are drawn while the device is still at this one.
             chunks.append(self._losses[: end - begin].clone())
+        for tensor, rows in zip(tensors, before, strict=False):  # `before` may be empty
+            tensor[ill] = rows
         losses = torch.cat(chunks).T.cpu() if chunks else torch.zeros(len(state), 0)
         return losses.where(healthy[:, None], torch.nan)
 

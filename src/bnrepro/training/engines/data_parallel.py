@@ -102,6 +102,13 @@ def averaged(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensors, Tensor
     return gradient
 
 
+def check_processes(cfg: Config) -> None:
+    """Raises ConfigError where a run names other processes than torchrun started."""
+    if cfg.train.processes != (world := world_size()):
+        given = f"train.processes={cfg.train.processes}"
+        raise ConfigError(f"{given}, but torchrun started {world}: leave the setting to it")
+
+
 class DataParallel(Eager):
     """An engine of which every process of a torch.distributed group holds a copy: see the module.
 
@@ -112,11 +119,8 @@ class DataParallel(Eager):
     name = "data_parallel"
 
     def __init__(self, state: State, data: Dataset) -> None:
-        world = dist.get_world_size() if dist.is_initialized() else 1
         cfg = state.replicas[0].cfg
-        if cfg.train.processes != world:
-            given = f"train.processes={cfg.train.processes}"
-            raise ConfigError(f"{given}, but torchrun started {world}: leave the setting to it")
+        world = cfg.train.processes
         self.rank, self.share = dist.get_rank(), cfg.data.batch_size // world
         self._alike = False  # whether the others have the main process's state
         super().__init__(state, data, transform=averaged)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +23,11 @@ PREFETCH = 10  # steps whose images are gathered and made floats at once: 1.9 MB
 
 
 class Eager(Engine):
-    """Runs everything, everywhere. Two threads on one small step are slower than one: a process a core."""
+    """Runs everything, everywhere. A process a core: two threads on one small step are slower than one.
+
+    `threads` of a step of images depend on the settings and the machine alone (`machine.threads`), so that a replica
+    is the same in company and alone; flat nets have one.
+    """
 
     name = "eager"
 
@@ -33,17 +39,22 @@ class Eager(Engine):
         autocast = self.cfg.train.autocast == "bf16"
         self._step = make_step(model, self.cfg.optim, transform, autocast)
         self._pool: Executor | None = None
-        processes = min(workers, len(state)) if machine.can_fork() else 1
-        if processes > 1:
+        if data.device.type == "cpu":
+            self.threads = 1 if data.flat else min(workers, machine.threads())
+        processes = min(workers // (self.threads or 1), len(state)) if machine.can_fork() else 1
+        if self.threads is not None and processes > 1:
             for part in (state.params, state.buffers, state.velocity, {"": state.diverged_at}):
                 for tensor in part.values():
                     tensor.share_memory_()
             _shared[id(self)] = (self, state)
-            self.threads = 1
-            self._pool = machine.pool(processes, _one_thread)  # forked here, before anybody starts a thread
-        elif data.device.type == "cpu":
-            self.threads = 1 if data.flat else min(workers, machine.threads())
+            # Forked here, before anybody starts a thread.
+            self._pool = machine.pool(processes, partial(torch.set_num_threads, self.threads))
+        elif self.threads is not None:
             torch.set_num_threads(self.threads)
+            if len(state) == 1 < workers and not data.flat and "OMP_NUM_THREADS" not in os.environ:
+                self.note = (
+                    f"one net, one core: OMP_NUM_THREADS={workers} gives it {workers}, with other last bits"
+                )
 
     def advance(self, state: State, start: int, stop: int) -> Tensor:
         if self._pool is None:
@@ -105,10 +116,6 @@ class Eager(Engine):
 # What forked processes see of their parent: engines and their states, whose tensors lie in shared memory.
 # Arrays travel, not tensors: a tensor sent from process to process takes a place in /dev/shm.
 _shared: dict[int, tuple[Eager, State]] = {}
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _advance_row(engine: int, s: int, start: int, stop: int):
