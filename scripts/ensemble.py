@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
+from multiprocessing import active_children
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -116,9 +117,8 @@ class Place(NamedTuple):
     crops: str
 
 
-Nets: TypeAlias = dict[
-    tuple[RunFolder, int], tuple[Config, int]
-]  # by run and seed; the number of the ensemble
+# By run and seed: its configuration, and the number of the ensemble it is in.
+Nets: TypeAlias = dict[tuple[RunFolder, int], tuple[Config, int]]
 _data: list[Dataset] = []  # what forked processes see
 
 
@@ -132,14 +132,23 @@ def probabilities_of(nets: Nets, data: Dataset) -> dict[Place, dict[str, torch.T
     ):
         jobs = [pool.submit(_answers, run, cfg, seed, number) for (run, seed), (cfg, number) in nets.items()]
         update(0, "")
-        for done, ((run, seed), (cfg, _), job) in enumerate(zip(nets, nets.values(), jobs, strict=True), 1):
-            for place, p in machine.results([job])[0]:
-                if not np.isfinite(p).all():
-                    raise ConfigError(
-                        f"{run}: seed {seed} diverged, it has no probabilities; train another seed"
-                    )
-                members.setdefault(place, {})[cfg.variant] = torch.from_numpy(p)
-            update(done, "")
+        try:
+            for done, ((run, seed), (cfg, _), job) in enumerate(
+                zip(nets, nets.values(), jobs, strict=True), 1
+            ):
+                for place, p in machine.results([job])[0]:
+                    if not np.isfinite(p).all():
+                        words = f"{run}: seed {seed} diverged, it has no probabilities; train another seed"
+                        raise ConfigError(words)
+                    members.setdefault(place, {})[cfg.variant] = torch.from_numpy(p)
+                update(done, "")
+        except (
+            BaseException
+        ):  # else the pool's end waits for the nets at work, minutes each, and for all others
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children():
+                child.kill()
+            raise
     return members
 
 

@@ -124,8 +124,7 @@ def main() -> int:
 if __name__ == "__main__":
     answer_signals()
     try:
-        sys.exit(main())
+        status = main()
     except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        sys.exit(ended_by(error))
+        status = ended_by(error)
+    sys.exit(status)

@@ -262,9 +262,6 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
     modes = {module: module.training for module in model.modules()}
     before = {layer: (layer.running_mean.clone(), layer.running_var.clone()) for layer in layers}  # pyright: ignore
     sums = {layer: [0.0, torch.zeros(()), torch.zeros(()), 0] for layer in layers}
-    for layer in layers:  # one that has overflowed would stay in a batch's, as 0 * inf
-        for buffer in (layer.running_mean, layer.running_var):
-            buffer.nan_to_num_(0.0, 0.0, 0.0)  # pyright: ignore
 
     def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         m, total = inputs[0].numel() // layer.num_features, sums[layer]
@@ -279,6 +276,7 @@ def population_statistics(model: nn.Module, batches: Iterable[Any]) -> None:
     model.eval()
     hooks, reached = [], {}
     for layer in layers:
+        restore(layer)  # finite: what has overflowed would stay in a batch's statistics, as 0 * inf
         layer.train().momentum = 1.0  # the running statistics become this batch's; `add` puts them back
         hooks.append(layer.register_forward_hook(add))
     try:

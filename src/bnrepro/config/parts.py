@@ -68,9 +68,7 @@ class ModelConfig:
     norm: str = "none"  # bn: from scratch; torch: nn.BatchNorm1d; the others: models/normalization.py
     placement: str = "before"  # normalization before the nonlinearity, as in the paper, or after it
     affine: bool = True  # BN's gamma and beta
-    bias: str = (
-        "auto"  # of the hidden layers; auto: none where a normalization with a beta follows (section 3.2)
-    )
+    bias: str = "auto"  # of the hidden layers; auto: none before a normalization with a beta (section 3.2)
     dropout: float = (
         0.0  # share of activations dropped: after each hidden layer (mlp), before the classifier (inception)
     )
