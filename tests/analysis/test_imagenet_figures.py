@@ -223,6 +223,14 @@ def test_the_forest_plot_shows_what_is_there_on_the_seeds_that_are_paired():
     assert "2 to 3 paired seeds" in figure.get_supxlabel()
 
 
+def test_the_forest_plot_has_no_panel_for_a_direction_that_was_not_measured():
+    frame = synthetic.ablation(seeds=3)
+    taken = frame[frame["variant"].eq("bn_x5") | frame["variant"].str.startswith("less_")]
+    (panel,) = ablation.ablation(taken).axes
+    assert panel.get_title("left") == "BN-x5 with - without"
+    assert len(panel.texts) == 7
+
+
 def test_the_ensemble_is_compared_image_by_image_with_the_mean_and_the_best_member():
     frame = synthetic.ensemble(gain=0.05)
     table = ensembles.errors(frame, "correct/single")
