@@ -60,7 +60,7 @@ table = regularization.effects_table(frame)
 display(Markdown(report.effects_markdown(table)))
 for row in table.query("p_holm < 0.05 and quantity == 'test accuracy'").to_dict("records"):
     change = report.format_interval(row["unit"], row["value"], row["low"], row["high"])
-    print(f"clear with {row['training images']} images: {row['comparison']}: {change}")
+    print(f"{row['nonlinearity']}, clear with {row['training images']} images: {row['comparison']}: {change}")
 
 # %% [markdown]
 # ## What it means

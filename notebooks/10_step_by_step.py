@@ -266,4 +266,10 @@ titles = [
     r"additive: $(\mu - \mu_B)\,/\,\sigma_B$",
     r"output: $\hat{x}$ of the fixed example",
 ]
-draw.batch_noise(dict(zip(titles, (multiplicative, additive, output), strict=True)), exact=[1, 0, z])
+theory = {
+    r"$1/\sqrt{2m}$": np.sqrt(1 / 2),
+    r"$1/\sqrt{m}$": 1,
+    r"$\sqrt{(1 + z^2/2)/m}$": np.sqrt(1 + z**2 / 2),
+}
+panels = dict(zip(titles, (multiplicative, additive, output), strict=True))
+draw.batch_noise(panels, exact=[1, 0, z], theory=theory)

@@ -28,6 +28,7 @@ from IPython.display import Markdown, display
 from bnrepro.analysis import claims, report
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.effects import imagenet
+from bnrepro.analysis.figures import depth
 from bnrepro.analysis.figures import imagenet as figures
 
 folder = tidy.results()
@@ -84,7 +85,7 @@ for name, frame in frames.items():
 # %%
 for frame in frames.values():
     if frame["name"].str.startswith("probe/").any():
-        display(figures.inputs(frame))
+        display(depth.inputs(frame))
 
 # %% [markdown]
 # ## The claims

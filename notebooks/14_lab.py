@@ -12,13 +12,17 @@
 # # A lab: train with and without Batch Normalization
 #
 # For students, about an hour. You train small nets yourself, on 4,000 handwritten digits that come with the
-# project; each training takes a few seconds on a laptop. From a checkout it needs `pip install '.[train,notebook]'`.
-# The text for class is [step by step](../docs/step_by_step.md).
+# project; each training takes a few seconds on a laptop. The text for class is [step by
+# step](../docs/step_by_step.md). From a checkout, with 6 GB of disk:
+#
+#     make figure1                                       # makes .venv, and trains a first pair of nets
+#     .venv/bin/uv pip install -e '.[notebook]'
+#     .venv/bin/bnrepro lab                               # opens the notebooks; this is 14_lab
 #
 # **Clear all outputs first** (in the menu *Edit*): what the cells print here gives the answers away. Then, in every
 # task: **predict, write your prediction down, run the cell.** Answers are folded below the
-# tasks. The numbers in them are of the runs shown here; yours are the same, since seeds fix weights and
-# mini-batches, or nearly so on another kind of processor.
+# tasks. Your numbers are those shown here, since seeds fix weights and mini-batches, or nearly so on another kind
+# of processor. Where an answer has a number that no cell prints, it says how it was found.
 #
 # | task | minutes |
 # |---|---|
@@ -51,8 +55,9 @@ plot({variant: train(variant) for variant in ("baseline", "bn")})
 #
 # Both start at 10%: chance, with ten digits. The net with BN learns at once. The net without it stands still for
 # some 400 steps. What differs between images is lost on the way up: over the images, the outputs of a unit of the
-# first layer spread by 0.16, of the second by 0.04, of the third by 0.01. To the last layer all images look alike,
-# and little of the gradient gets back down. BN stretches the inputs of every layer back to a spread of 1.
+# first layer spread by 0.16, of the second by 0.04, of the third by 0.01 (standard deviations before training, not
+# printed here). To the last layer all images look alike, and little of the gradient gets back down. BN stretches the
+# inputs of every layer back to a spread of 1.
 # </details>
 #
 # ## 2. Write the transform
@@ -96,9 +101,9 @@ display(compare(lr=[0.1, 0.5, 2, 8, 32]))
 # <details><summary>Answer</summary>
 #
 # At 0.1 BN is far ahead, at 2 the net without BN is as good or better, at 8 only some of its seeds train, at 32
-# none does, while nets with BN mostly do (to 78 to 89% here; at such a rate rounding decides, and on another kind
-# of processor a seed of three ended at 27%). So BN makes the net *tolerant*: a rate may be wrong by a factor of
-# several tens. "How much better" depends on who chose the rate. The study compares twice therefore: at one
+# none does, while nets with BN mostly do. (At 32 rounding decides about single seeds: the lowest of three ended at
+# 27% on one kind of processor, at 78% on another.) So BN makes the net *tolerant*: a rate may be wrong by a factor
+# of several tens. "How much better" depends on who chose the rate. The study compares twice therefore: at one
 # rate, and each arm at its own best.
 #
 # Why does BN bear large rates? Multiply the weights below a BN layer by 10: its output stays, and the gradient of
@@ -117,8 +122,9 @@ display(compare(init_std=[0.01, 0.1, 1]))
 #
 # With weights of 0.01 the signal of the image is lost on its way up, and the gradient on its way down: chance. With
 # BN the size of the weights below does not matter to the layer's output, so 0.01 trains as 0.1 does. At 1 many
-# sigmoids without BN are saturated, but the images still differ at the top: the net starts sooner than at 0.1. With
-# BN 1 is the worst of the three: weights of that size are moved little, relative to their size, by a rate of 0.1.
+# sigmoids without BN are saturated, but the images still differ at the top: the net starts sooner than at 0.1 (its
+# curve: `plot({"baseline": train("baseline", init_std=1)})`). With BN 1 is the worst of the three: weights of that
+# size are moved little, relative to their size, by a rate of 0.1.
 # </details>
 #
 # ## 5. The mini-batch
@@ -143,8 +149,8 @@ display(compare(batch_size=[4, 16, 60]))
 #         print(batch_size, variant, train(variant, batch_size=batch_size, steps=steps).iloc[-1].mean())
 # ```
 #
-# the small batches take more steps, and the net without BN gains most: 93% at 4, 89% at 16 and 60% at 60, against
-# 90, 90 and 91% with BN. With sigmoids at this rate, what it lacks is steps. The study's [small
+# the small batches take more steps, and the net without BN gains most: these lines print 93% at 4, 89% at 16 and 60%
+# at 60 for it, and 90, 90 and 91% with BN. With sigmoids at this rate, what it lacks is steps. The study's [small
 # batches](06_small_batches.ipynb) and [grid](02_design_grid.ipynb) tell such effects apart.
 # </details>
 #
@@ -156,11 +162,11 @@ display(compare(batch_size=[4, 16, 60]))
 #
 # <details><summary>Notes for teachers</summary>
 #
-# With ReLU the two curves end together: vanishing gradients were the sigmoid's. After 10,000 steps the net
-# without BN is ahead of BN on these few digits (with few images BN alone makes a worse net: [dropout and
-# BN](05_dropout_and_bn.ipynb)), on the full data it is not ([Figure 1](01_figure1.ipynb)). Three seeds show a
-# large effect and no small one: ask for the range before the conclusion. Every training took 2 to 4 seconds on
-# two cores.
+# With ReLU the two curves end together (the last cell): vanishing gradients were the sigmoid's. After 10,000 steps
+# (`train("bn", steps=10_000)`, not run here) the net without BN is ahead of BN on these few digits (with few images
+# BN alone makes a worse net: [dropout and BN](05_dropout_and_bn.ipynb)), on the full data it is not ([Figure
+# 1](01_figure1.ipynb)). Three seeds show a large effect and no small one: ask for the range before the conclusion.
+# Every training took 2 to 4 seconds on two cores.
 # </details>
 
 # %%

@@ -44,8 +44,8 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "rates_fig2": Part(["rates_fig2"], 50, "--add"),  # the pilots on other classes are not run again
     "fig2_imagenet": Part(["fig2_imagenet", "fig2_imagenet_fast"], 340),
     "c7_inception": Part(["c7_inception"], 60),
-    "fig4_ensemble": Part(["fig4_ensemble"], 90),
-    "ablation_imagenet": Part(["ablation_imagenet"], 120),
+    "fig4_ensemble": Part(["fig4_ensemble"], 130),
+    "ablation_imagenet": Part(["ablation_imagenet"], 220),
 }
 
 

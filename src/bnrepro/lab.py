@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ SETTINGS = {
 
 
 @functools.cache
-def outputs() -> str:
-    """A folder of this session: the same training is not done twice in it."""
-    return mkdtemp(prefix="bnrepro-lab-")
+def outputs() -> TemporaryDirectory[str]:
+    """A folder of this session, gone with it: the same training is not done twice."""
+    return TemporaryDirectory(prefix="bnrepro-lab-")
 
 
 def train(variant: str, **settings: object) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def train(variant: str, **settings: object) -> pd.DataFrame:
         raise ConfigError(f"no setting of the lab: {', '.join(unknown)}; there are {', '.join(SETTINGS)}")
     given = [f"{SETTINGS[name]}={value}" for name, value in ({"steps": 1000} | settings).items()]
     cfg = single(
-        ["experiment=fig1_quick", f"variant={variant}", f"output={quoted(outputs())}", "seeds=3", *given]
+        ["experiment=fig1_quick", f"variant={variant}", f"output={quoted(outputs().name)}", "seeds=3", *given]
     )
     run(cfg, lambda done, remark: None)
     rows = [(r.step, r.seed, 100 * r.value) for r in RunFolder.of(cfg).rows() if r.name == "test/accuracy"]

@@ -34,14 +34,14 @@ def test_every_setting_has_a_curve_with_all_inputs_below_and_all_outputs_at_its_
     assert sum(bar.get_width() for bar in right.containers[0]) == pytest.approx(1)
 
 
-def test_the_noise_of_each_batch_size_is_labelled_with_its_spread_and_drawn_to_one_scale():
+def test_the_noise_of_each_batch_size_is_labelled_with_its_spread_and_its_own_theory_and_drawn_to_one_scale():
     panels = {
         name: {m: RNG.standard_normal(4000) * s / m**0.5 for m in (4, 16, 64)}
         for name, s in (("a", 1), ("b", 2))
     }
-    left, right = draw.batch_noise(panels, exact=[0, 0]).axes
+    left, right = draw.batch_noise(panels, exact=[0, 0], theory={"one": 1.0, "two": 2.0}).axes
     assert np.ptp(left.get_xlim()) == pytest.approx(np.ptp(right.get_xlim()))
     legend = right.get_legend()
-    assert legend is not None
+    assert legend is not None and legend.get_title().get_text().endswith("(two)")
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == [f"{m}: {draws.std():.3f} ({m**-0.5:.3f})" for m, draws in panels["b"].items()]
+    assert texts == [f"{m}: {draws.std():.3f} ({2 * m**-0.5:.3f})" for m, draws in panels["b"].items()]

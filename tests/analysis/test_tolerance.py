@@ -46,16 +46,16 @@ def test_a_loss_that_is_not_finite_is_divergence_at_any_rate_and_counts_as_chanc
 
 def test_the_area_is_the_share_of_cells_and_shrinks_with_the_threshold(frame):
     table = tolerance.areas(frame)
-    bn = table.query("activation == 'relu' and `trainable cells` == 'bn'")["value"].to_numpy()
+    bn = table.query("activation == 'relu' and arm == 'bn'")["value"].to_numpy()
     assert (np.diff(bn) <= 0).all()
     last = frame[(frame["step"] == 2000) & (frame["variant"] == "bn") & (frame["model.activation"] == "relu")]
     expected = (last.query("name == 'val/accuracy'")["value"] >= 0.95).mean()
-    row = table.query("activation == 'relu' and `trainable cells` == 'bn' and `at least` == '95%'")
+    row = table.query("activation == 'relu' and arm == 'bn' and `at least` == '95%'")
     assert row["value"].item() == pytest.approx(expected)
 
 
 def test_the_difference_of_areas_is_paired_and_for_bn(frame):
-    table = tolerance.areas(frame, [0.9]).set_index(["activation", "trainable cells"])["value"]
+    table = tolerance.areas(frame, [0.9]).set_index(["activation", "arm"])["value"]
     for activation in ("sigmoid", "relu"):
         arms = table[activation]
         assert arms["bn - baseline"] == pytest.approx(arms["bn"] - arms["baseline"])
@@ -63,7 +63,7 @@ def test_the_difference_of_areas_is_paired_and_for_bn(frame):
 
 
 def test_the_boundary_is_the_lowest_rate_that_diverges_or_never(frame):
-    table = tolerance.edges(frame).set_index("lowest rate that diverges")["value"]
+    table = tolerance.edges(frame).set_index("arm")["value"]
     assert set(table["baseline"]) == {3.0}
     assert set(table["bn"]) == {np.inf}
     assert "never" in report.effects_markdown(tolerance.edges(frame))

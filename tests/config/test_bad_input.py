@@ -371,6 +371,29 @@ def test_a_broken_file_of_conf_is_refused_in_one_line(broken, monkeypatch, tmp_p
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 600, str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("group", "said", "body"),
+    [
+        ("variant", "", "model: {norm: bn}"),
+        ("variant", "variant: bn", "model: {norm: renorm}"),
+        ("experiment", "experiment: fig1_mnist", "train: {steps: 9}"),
+    ],
+)
+def test_a_file_that_files_its_runs_under_another_name_is_refused(group, said, body, monkeypatch, tmp_path):
+    from bnrepro.config import ConfigError, compose
+
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf)
+    monkeypatch.setattr(compose, "CONF", str(conf))
+    mine = conf / group / "mine.yaml"
+    mine.write_text(f"# @package _global_\n{said}\n{body}\n")
+    for ask in (compose.single, compose.jobs):
+        with pytest.raises(ConfigError, match=rf"conf/{group}/mine\.yaml has to say {group}: mine"):
+            ask([f"{group}=mine"])
+    mine.write_text(f"# @package _global_\n{group}: mine\n{body}\n")
+    assert getattr(compose.single([f"{group}=mine"]), group) == "mine"
+
+
 def test_values_in_conf_are_data():
     for path in (ROOT / "conf").rglob("*.yaml"):
         text = path.read_text().replace("${oc.env:BNREPRO_DATA,data}", "").replace('dir: "${output}"', "")

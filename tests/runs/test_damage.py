@@ -97,6 +97,15 @@ def test_damaged_files_are_named_and_kept_and_the_run_starts_over(damage, stoppe
     assert folder.table.read_bytes() == whole(stopped)
 
 
+def test_a_run_of_a_layer_that_was_changed_since_is_refused_and_left_as_it_is(stopped, quiet, monkeypatch):
+    folder = RunFolder.of(stopped)
+    before = {path.name: path.read_bytes() for path in (folder.table, folder.checkpoint)}
+    monkeypatch.setattr("bnrepro.models.mlp.normalization", lambda cfg, width: torch.nn.LayerNorm(width))
+    with pytest.raises(ConfigError, match=r"another net \(.*norms\.0\.running_mean.*runs\.py rm"):
+        run(stopped, quiet)
+    assert {name: (folder.path / name).read_bytes() for name in before} == before
+
+
 def test_a_second_damage_keeps_the_first_ones_files(stopped, quiet, stop_at):
     folder = RunFolder.of(stopped)
     folder.table.write_text("first")

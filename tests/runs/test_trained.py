@@ -35,3 +35,14 @@ def test_a_folder_without_a_network_and_a_seed_that_was_not_trained_are_refused(
     run(cfg, quiet)
     with pytest.raises(ConfigError, match=r"no seed 7; it has 0, 1"):
         bnrepro.load(str(RunFolder.of(cfg)), seed=7)
+
+
+def test_a_network_whose_layers_were_changed_since_is_refused_in_one_line(config, quiet, monkeypatch):
+    cfg = config("variant=bn", "eval.probe=false", "seeds=1")
+    run(cfg, quiet)
+    monkeypatch.setattr("bnrepro.models.mlp.normalization", lambda cfg, width: torch.nn.LayerNorm(width))
+    with pytest.raises(
+        ConfigError, match=r"not of the net that config.yaml describes now: .*norms"
+    ) as caught:
+        bnrepro.load(RunFolder.of(cfg).path)
+    assert "\n" not in str(caught.value)

@@ -46,6 +46,16 @@ def test_a_replica_restored_into_another_place_goes_on_as_it_would_have(nets):
             assert torch.equal(getattr(second, part)[name][0], value[1])
 
 
+def test_a_state_names_the_tensors_that_a_saved_one_of_another_net_has_or_lacks(nets):
+    plain, normalized = nets.state(nets.config()), nets.state(nets.config(norm="bn"))
+    assert plain.differs(plain.saved(0)) == ""
+    told = plain.differs(normalized.saved(0))
+    assert "norms.0.weight" in told and "hidden.0.bias" in told
+    cut = plain.saved(0)
+    cut["params"]["classifier.bias"] = cut["params"]["classifier.bias"][:1]  # a shape that would broadcast
+    assert plain.differs(cut) == "classifier.bias"
+
+
 def test_divergence_is_noted_at_the_first_loss_that_is_not_finite(nets):
     state = nets.state(nets.config(seeds=[0, 1, 2]))
     losses = torch.ones(3, 4)

@@ -1,6 +1,7 @@
 """Numbers -> Markdown: tables of effects, and the scorecard as a file and as the README's block."""
 
 import json
+from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def read_scorecard(text: str) -> pd.DataFrame:
 
 def scorecard_markdown(card: pd.DataFrame) -> str:
     """A row per claim: its main case, how many seeds (or nets, images, numbers), whether the rule came first."""
-    lines = ["| | the paper's claim | verdict | effect [95% interval] | n | rule first | |", "|---" * 7 + "|"]
+    lines = ["| | the claim | verdict | effect [95% interval] | n | rule first | |", "|---" * 7 + "|"]
     for row in card.to_dict("records"):
         tested = row["verdict"] != "not tested"
         verdict = f"**{row['verdict']}**" if tested else row["verdict"]
@@ -113,20 +114,36 @@ def with_block(text: str, name: str, content: str) -> str:
 
 
 def origin(results: Path, *experiments: str) -> str:
-    """Where a notebook's tables come from, a line each: runs, seeds, command, commit, hardware, dates."""
+    """Where a notebook's tables come from, a line each: runs, seeds, experiments, commit, hardware, dates.
+
+    A command of one run would give a part of the table again; the experiments give all, the file the rest.
+    """
     lines = []
     for name in experiments:
         runs = json.loads((results / f"{name}.json").read_text())
         facts = [run["provenance"] for run in runs]
-        seeds = sorted({seed for run in runs for seed in run["seeds"]})
+        seeds = spans({seed for run in runs for seed in run["seeds"]})
+        trained = ", then ".join(dict.fromkeys(run["experiment"] for run in runs))
         told = {
             key: list(dict.fromkeys(str(fact.get(key)) for fact in facts)) for key in ("commit", "hardware")
         }
         days = sorted({fact["date"][:10] for fact in facts})
         commits = ", ".join(commit[:7] for commit in told["commit"])
-        count = f"{len(runs)} run{'s' * (len(runs) > 1)}, seeds {seeds[0]} to {seeds[-1]}"
+        count = f"{len(runs)} run{'s' * (len(runs) > 1)}, seeds {seeds}"
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         lines.append(
-            f"{name}: {count}; {facts[0]['command']}; commit {commits}; {', '.join(told['hardware'])}; {when}"
+            f"{name}: {count}; python scripts/train.py -m experiment={trained} (each run's own command:"
+            f" results/{name}.json); commit {commits}; {', '.join(told['hardware'])}; {when}"
         )
     return "\n".join(lines)
+
+
+def spans(seeds: Iterable[int]) -> str:
+    """In words: "0 to 5, 10, 20 to 25"."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -130,6 +130,7 @@ def _parsed(argument: str, loader: Any) -> Override:
     try:
         return OverridesParser.create(config_loader=loader).parse_overrides([f"{name}={value}"])[0]
     except (HydraException, RecursionError, ValueError) as error:
+        check(",," not in value.replace(" ", ""), f"{argument}: nothing stands between two commas")
         written = f"{name}={quoted(value)}".replace("'", "'\\''")
         raise ConfigError(f"{argument}: cannot be read; in quotes it can: '{written}'") from error
 

@@ -87,8 +87,24 @@ def jobs(overrides: list[str]) -> list[Config]:
         check(count <= MOST_JOBS, f"{count:,} jobs in one sweep: at most {MOST_JOBS:,}")
         combinations = itertools.product(*(axis.values for axis in every))
         configs = [typed(hydra.compose("config", list(job))) for job in combinations]
+        _check_names(every)
         _check_effects(given, configs)
         return configs
+
+
+def _check_names(given: Iterable[Axis]) -> None:
+    """Raises ConfigError for a file of experiment/ or variant/ that does not say its own name, by which runs are filed.
+
+    A variant's file of another regime, such as bn_tuned, has the name of the arm that it is.
+    """
+    for axis in given:
+        for chosen in axis.values if axis.key in ("experiment", "variant") else ():
+            name = chosen.partition("=")[2].strip("\"'")
+            file = Path(CONF) / axis.key / f"{name}.yaml"
+            own = yaml.safe_load(file.read_text()) or {} if file.exists() else {axis.key: name}
+            named = own.get(axis.key) == name or (axis.key == "variant" and "regime" in own)
+            words = "the name that its runs are filed under"
+            check(named, f"conf/{axis.key}/{name}.yaml has to say {axis.key}: {name}, {words}")
 
 
 def _sweep_of(experiment: list[str]) -> dict[str, Any]:
@@ -166,6 +182,7 @@ def single(overrides: list[str], one_of_many: bool = False) -> Config:
         for axis in given:
             check(not axis.swept, f"{axis}: several values are a sweep, which needs -m")
         config = typed(hydra.compose("config", [axis.values[0] for axis in given]))
+        _check_names(given)
         if not one_of_many:
             _check_effects(given, [config])
         return config

@@ -32,12 +32,13 @@ class MLP(nn.Module):
     def __init__(self, cfg: MLPConfig, in_features: int = 784, classes: int = 10) -> None:
         super().__init__()
         widths = [in_features] + [cfg.width] * cfg.depth
-        bias = cfg.norm in ("none", "weight") or cfg.placement == "after" or not cfg.affine
-        bias = bias if cfg.bias == "auto" else cfg.bias == "on"
+        norms = nn.ModuleList(normalization(cfg, cfg.width) for _ in range(cfg.depth))
+        shifts = any(name in ("beta", "bias") for norm in norms for name, _ in norm.named_parameters())
+        bias = not shifts or cfg.placement == "after" if cfg.bias == "auto" else cfg.bias == "on"
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(widths))
         if cfg.norm == "weight":  # Salimans & Kingma 2016, arXiv:1602.07868
             self.hidden = nn.ModuleList(weight_norm(linear) for linear in self.hidden)
-        self.norms = nn.ModuleList(normalization(cfg, cfg.width) for _ in self.hidden)
+        self.norms = norms
         self.classifier = nn.Linear(widths[-1], classes)
         self.activation, self.dropout, self.init_std = ACTIVATIONS[cfg.activation], cfg.dropout, cfg.init_std
         self.normalized_first, self.noise = cfg.placement == "before", cfg.noise

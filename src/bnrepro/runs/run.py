@@ -67,7 +67,12 @@ class Run:
     def restore(self, state: State) -> None:
         if self.step >= 0:
             for s, seed in zip(range(self.rows.start, self.rows.stop), self.seeds, strict=True):
-                state.restore(s, self._checkpoint["seeds"][seed])
+                saved = self._checkpoint["seeds"][seed]
+                if what := state.differs(saved):
+                    words = f"is of another net ({what}): its code has changed since"
+                    hint = "remove the run (scripts/runs.py rm) or set output=FOLDER"
+                    raise ConfigError(f"{self.folder.checkpoint} {words}; {hint}")
+                state.restore(s, saved)
 
     def open(self) -> None:
         """From here on the folder says that the run is running."""

@@ -54,6 +54,7 @@ def with_population(folder: RunFolder, cfg: Config, data: Dataset, seed: int) ->
     saved, state = read_checkpoint(folder)["seeds"].get(seed, {"step": -1}), State([Replica(cfg, seed)], data)
     words = f"{folder.checkpoint} does not have seed {seed} at step {cfg.steps:,}: train the run to its end"
     check(saved["step"] == cfg.steps, words)
+    check(not (what := state.differs(saved)), f"{folder.checkpoint} is of another net ({what})")
     state.restore(0, saved)
     share = cfg.data.batch_size // (1 if cfg.model.sync else cfg.train.processes)
     with closing(Eager(state, data)) as engine:
@@ -78,5 +79,11 @@ def _net(
     cfg: ModelConfig, shape: tuple[int, ...], classes: int, params: Tensors, buffers: Tensors
 ) -> nn.Module:
     model = build(replace(cfg, sync=False), shape, classes)
-    model.load_state_dict(params | buffers)
+    try:
+        model.load_state_dict(params | buffers)
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise ConfigError(
+            f"the checkpoint is not of the net that config.yaml describes now: {words}"
+        ) from error
     return model.eval()

@@ -68,8 +68,17 @@ class State:
         parts = {part: {k: v[s].cpu().clone() for k, v in getattr(self, part).items()} for part in PARTS}
         return parts | {"diverged_at": int(self.diverged_at[s]), "step": self.step}
 
+    def differs(self, saved: dict[str, Any]) -> str:
+        """Which tensors of `saved` are not this net's, by name or shape: "" where it can be restored."""
+        found = set()
+        for part in PARTS:
+            mine = {name: tensor.shape[1:] for name, tensor in getattr(self, part).items()}
+            theirs = {name: tensor.shape for name, tensor in saved[part].items()}
+            found |= {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)}
+        return ", ".join(sorted(found))
+
     def restore(self, s: int, saved: dict[str, Any]) -> None:
-        """Copy what `saved` gave into row s, in place: processes may share the tensors."""
+        """Copy what `saved` gave into row s, in place: processes may share the tensors. `differs` says if it can."""
         for part in PARTS:
             for name, tensor in getattr(self, part).items():
                 tensor[s] = saved[part][name].to(tensor.device)

@@ -55,20 +55,32 @@ IN_SHORT = {  # for a page with little room: the claim, and what its effect is
     "C4": ("the weights' scale does not matter", "largest error"),
     "C5": ("can represent the identity", "largest error"),
     "C6": ("inference is one affine map", "largest error"),
-    "C7": ("at 5 times the rate only nets without BN fail", "failing without BN"),
+    "C7": ("at 5 times the rate only nets without BN fail", "sigmoid nets failing without BN"),
     "C8": ("BN-Baseline takes half of Inception's steps", "steps, BN-Baseline / Inception"),
     "C9": ("BN-x5 takes 1/14 of the steps", "steps, BN-x5 / Inception"),
     "C10": ("BN-x30 is slower than x5, and better", "highest accuracy, x30 - x5"),
     "C11": ("Inception with sigmoids trains, with BN only", "way from chance with BN"),
-    "C12": ("dropout can go", "cost of removing it"),
+    "C12": ("dropout can go", "sigmoids, 50,000 images: cost of removal"),
     "C13": ("less L2, no LRN, less distortion: no harm", "less L2"),
     "C14": ("an ensemble beats its best member", "top-1 error, ensemble - best"),
-    "C15": ("layer Jacobians are nearer 1", "decades from 1, BN - baseline"),
+    "C15": ("layer Jacobians are nearer 1", "ReLU, 3 layers: decades from 1, BN - baseline"),
     "C16": ("initial weights matter less", "range over stds, baseline - BN"),
-    "C17": ("larger mini-batches regularize less", "gap per doubling"),
-    "C18": ("BN and dropout regularize together", "gap, both - BN alone"),
+    "C17": ("larger mini-batches regularize less (elsewhere)", "gap per doubling"),
+    "C18": ("BN and dropout regularize together (elsewhere)", "gap, both - BN alone"),
 }
 RULES_FILE = "rules.csv"
+
+
+def complete(rules: Iterable[str], *words: Iterable[str]) -> None:
+    """Every claim has a rule, a statement and a short form. Raises ValueError for one that lacks some of them."""
+    parts = {part for names in PARTS.values() for part in names} - set(PARTS)
+    claims = [set(rules) - parts, *map(set, words)]
+    if lacking := sorted(set().union(*claims) - set.intersection(*claims)):
+        names = "RULES, STATEMENTS and IN_SHORT"
+        raise ValueError(f"claims/__init__.py: {', '.join(lacking)} must stand in {names}, each of them")
+
+
+complete(RULES, STATEMENTS, IN_SHORT)
 
 
 def scorecard(results_dir: Path | str, *only: str) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def c12(frames: Frames) -> list[Case]:
     for key, at_size in regularization.by_images(regularization.measured(frame, "accuracy")):
         bn, baseline = (regularization.removal(at_size[arm], choice[key][arm]) for arm in ("bn", "baseline"))
         without = statistics.compared(baseline.best, baseline.none)
-        note = f" (rate {bn.rate:g}; without BN {format_interval('points', *without[:3])})"
+        note = f" (dropout {bn.rate:g}; without BN {format_interval('points', *without[:3])})"
         measure = f"what removing dropout costs with BN ({_words(*key)})"
         cost = statistics.compared(bn.best, bn.none)
         cases.append(Case(measure, "points", cost, MARGIN, False, note=note))

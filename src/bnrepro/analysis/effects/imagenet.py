@@ -232,8 +232,9 @@ def figure3_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.
 def figure2_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share: float = 0.8) -> pd.DataFrame:
     """A row per net, in words: how fast it comes to `share` of Inception's best and to all of it, and where it ends.
 
-    Steps are divided by Inception's on the seeds that both have, as `steps_ratio`, with an interval from three on;
-    "never (2 of 3)" counts those that do not come there. `paper`: results/paper.csv, whose ratios stand beside ours.
+    Steps are divided by Inception's on the seeds that both have, as `steps_ratio`, and final accuracies subtracted,
+    with an interval from three seeds on; "never (2 of 3)" counts those that do not come there. `paper`:
+    results/paper.csv, whose ratios stand beside ours.
     """
     best, ends, published, rows = highest(frame), final(frame), _published(paper), []
     losses = frame[frame["name"] == "train/loss"]
@@ -249,6 +250,7 @@ def figure2_table(frame: pd.DataFrame, paper: pd.DataFrame | None = None, share:
         span = f"({100 * mine.min():.1f} to {100 * mine.max():.1f})"
         row["highest accuracy (seeds)"] = f"{mine.mean():.1%} {span}"
         row["final accuracy"] = f"{ends[net].mean():.1%}"
+        row["minus Inception's"] = _difference_in_words(ends, net)
         if len(losses):
             row["final training loss"] = f"{losses[net]:.2f}" if net in losses else "–"
         rows.append(row)
@@ -265,6 +267,14 @@ def _ratio_in_words(frame: pd.DataFrame, net: str, share: float) -> str:
         return f"never ({never[net].sum()} of {len(never[net])})"
     value, low, high, n = steps_ratio(frame, net, share=share)
     return format_interval("ratio", value, *((low, high) if n > 2 else ()))
+
+
+def _difference_in_words(values: pd.Series, net: str) -> str:
+    shared = values[net].index.intersection(values[BASELINE].index)
+    if net == BASELINE or shared.empty:
+        return "–"
+    value, low, high, n = compared(values, net, BASELINE)
+    return format_interval("points", value, *((low, high) if n > 2 else ()))
 
 
 def _published(paper: pd.DataFrame | None) -> dict[tuple[str, str], float]:
@@ -353,37 +363,3 @@ def ablation_table(frame: pd.DataFrame) -> pd.DataFrame:
         for (direction, change), pair in ablation(frame).items()
     ]
     return statistics.corrected(rows)
-
-
-def percentiles(frame: pd.DataFrame, unit: str = "all") -> pd.DataFrame:
-    """Of the input to each block's nonlinearity. Index: variant, block, seed, step; columns: 15, 50, 85.
-
-    `unit`: "typical" (one unit) or "all". Blocks are in order of depth; steps without a finite number are
-    left out.
-    """
-    parts = frame["name"].str.extract(r"^probe/(\w+)/(typical|all)/p(15|50|85)$")
-    rows = frame.assign(block=parts[0], level=parts[2])[parts[1] == unit]
-    if rows.empty:
-        raise MissingData("no probe of a nonlinearity's input")
-    order = sorted(rows["block"].unique(), key=lambda name: (not name.startswith("conv"), name))
-    rows = rows.assign(
-        block=pd.Categorical(rows["block"], order, ordered=True), level=rows["level"].astype(int)
-    )
-    table = rows.set_index(["variant", "block", "seed", "step", "level"])["value"].unstack("level")
-    return table.replace([np.inf, -np.inf], np.nan).dropna().sort_index()
-
-
-def drift(table: pd.DataFrame) -> pd.Series:
-    """How far a median wanders in training, over how wide its distribution is: by (variant, block, seed).
-
-    Standard deviation over training (by time) of the median, divided by the mean of p85 - p15. `table`: as
-    `percentiles`.
-    """
-    found = {}
-    for run, rows in table.groupby(["variant", "block", "seed"], observed=True):
-        at_step = rows.droplevel(["variant", "block", "seed"])
-        if len(at_step) > 1:
-            middle, width = at_step[50], tidy.mean_over_time(at_step[85] - at_step[15])
-            found[run] = tidy.std_over_time(middle) / width if width > 0 else np.nan
-    index = pd.MultiIndex.from_tuples(found, names=["variant", "block", "seed"])
-    return pd.Series(list(found.values()), index, dtype=float)

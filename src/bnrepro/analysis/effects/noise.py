@@ -71,7 +71,7 @@ def noise_table(frame: pd.DataFrame) -> pd.DataFrame:
         for m in ratio:
             rows.append((f"variance of the {NAMES[what]}, measured / theory", m, "ratio", ratio[m]))
     for what in NAMES:
-        text = f"log-log slope of the variance of the {NAMES[what]}"
+        text = f"log-log slope of the variance of the {NAMES[what]}, within a net"
         rows.append((text, "all", "number", slopes(frame, what)))
     table = [(quantity, m, unit, *statistics.estimate(values)) for quantity, m, unit, values in rows]
     return pd.DataFrame(table, columns=["quantity", "M", "unit", "value", "low", "high", "n"])

@@ -52,9 +52,11 @@ def areas(
             shares = (runs["accuracy"] >= threshold).groupby(keys).mean()[activation]
             of = {arm: shares[arm] for arm in _arms(shares)}
             key = (activation, f"{threshold:.0%}")
-            rows += [(*key, arm, "accuracy", *statistics.estimate(of[arm])) for arm in of]
+            for arm in of:
+                value, low, high, n = statistics.estimate(of[arm])
+                rows.append((*key, arm, "accuracy", value, max(low, 0.0), min(high, 1.0), n))  # it is a share
             rows.append((*key, "bn - baseline", "points", *statistics.compared(of["bn"], of["baseline"])))
-    columns = ["activation", "at least", "trainable cells", "unit", "value", "low", "high", "n"]
+    columns = ["activation", "at least", "arm", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -67,7 +69,7 @@ def edges(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (activation, std, arm), seeds in lowest.groupby(level=column[:3]):
         rows.append((activation, f"{std:g}", arm, "number", *statistics.estimate(seeds, "median")))
-    columns = ["activation", "init std", "lowest rate that diverges", "unit", "value", "low", "high", "n"]
+    columns = ["activation", "init std", "arm", "unit", "value", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -12,6 +12,7 @@ from bnrepro.analysis import figures, report
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis.figures import (
     ablation,
+    depth,
     ensemble,
     grid,
     imagenet,
@@ -44,6 +45,11 @@ def sensitivity(frame: pd.DataFrame) -> Made:
     yield "sensitivity_mnist", figures.sensitivity(frame)
 
 
+def inception(frame: pd.DataFrame, paper: pd.DataFrame, suffix: str = "") -> Made:
+    yield from imagenet.published(frame, suffix, paper)
+    yield from depth.published(frame, suffix)
+
+
 ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "fig1_mnist": figure1,
     "fig1_quick": quick,
@@ -62,9 +68,10 @@ ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "ablation_imagenet": ablation.published,
 }
 BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers
-    "fig2_imagenet": imagenet.published,
-    "fig2_imagenet_gpu": partial(imagenet.published, suffix="_gpu"),
-    "fig2_quick": partial(imagenet.published, suffix="_quick"),
+    "fig2_imagenet": inception,
+    "fig2_imagenet_gpu": partial(inception, suffix="_gpu"),
+    "fig2_limited": partial(inception, suffix="_limited"),
+    "fig2_quick": partial(inception, suffix="_quick"),
     "fig4_ensemble": ensemble.published,
 }
 QUICK = ("fig1_quick", "fig2_quick")  # a user's own runs: nothing of them is published

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bnrepro.analysis.effects import ensemble as effects
+from bnrepro.analysis.effects.imagenet import chance
 from bnrepro.analysis.figures.imagenet import described
-from bnrepro.analysis.figures.style import BLUE, GREEN, GREY, STYLE, VERMILION, caption, dots
+from bnrepro.analysis.figures.style import BLUE, GREEN, GREY, STYLE, VERMILION, caption, dots, span
 from bnrepro.analysis.frame import MissingData
 
 CROPS = {  # the end of the row's name: label and look
@@ -66,7 +67,8 @@ def ensemble(frame: pd.DataFrame) -> Figure:
         )
         caption(
             fig,
-            f"{described(frame)}. {images:,} images; line: 95% interval, on the right of paired differences.",
+            f"{described(frame)}, {span(frame['step'])} steps; {images:,} images. Guessing: an error of"
+            f" {1 - chance(frame):.0%}. Line: 95% interval, on the right of paired differences.",
             f"{best} The intervals are over images and {frame['seed'].nunique()} ensembles, of six nets each."
             if several
             else f"{best} The intervals are over images, for these networks, not for another six.",

@@ -83,7 +83,12 @@ def effects(runs: pd.DataFrame) -> Figure:
                         (table["value"] > high) | (table["value"] < low)
                     ].items():
                         edge = high if value > high else low
-                        ax.annotate(f"{value:+.0f}", (batch, edge), ha="center", va="center", fontsize=8.5)
+                        words, inside = (
+                            (f"↑\n{value:+.0f}", "top") if value > high else (f"{value:+.0f}\n↓", "bottom")
+                        )
+                        box = {"fc": "w", "ec": "none", "pad": 0.5, "alpha": 0.8}
+                        look = {"ha": "center", "va": inside, "fontsize": 8.5, "linespacing": 0.9}
+                        ax.annotate(words, (batch, edge), bbox=box, **look)
                 batch_axis(ax, found.index.get_level_values("data.batch_size").unique())
                 ax.set_ylim(low, high)
                 ax.yaxis.set_major_formatter(lambda y, _: f"{y:+g}" if y else "0")
@@ -97,7 +102,7 @@ def effects(runs: pd.DataFrame) -> Figure:
         caption(
             fig,
             f"{_setting(runs)}. Test accuracy with BN - without, in points: mean of {runs['seed'].nunique()} paired"
-            " differences at the last step; band: 95% interval. A number: beyond the axis.",
+            " differences at the last step; band: 95% interval. An arrow with a number: beyond the axis.",
             WHICH,
         )
         return fig
@@ -120,7 +125,11 @@ def curves(runs: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout:
                 seeds = here[run & (here["model.activation"] == activation)]
                 seeds = seeds.pivot(index="step", columns="seed", values="value")
                 seen = seeds.set_axis(seeds.index * batch)
-                band(ax, seen, **_look(arm, rule), markevery=[len(seen) - 1])
+                at, own = (
+                    len(seen) // len(LOOKS),
+                    list(LOOKS).index(rule),
+                )  # each rule's markers at other places
+                band(ax, seen, **_look(arm, rule), markevery=(at * own // len(LOOKS) + 1, at))
             ax.set_title(f"{ACTIVATIONS[activation]}, batch {batch}", loc="left")
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1000:g}K")
@@ -152,7 +161,7 @@ def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]
 
 WHICH = (
     f"Constant: a rate of {grid.RATE:g} for every batch size. Linear: {grid.RATE:g} * batch / {grid.MEETS}. Its own"
-    " best: the best on held-out images of all rates tried at that batch size. All runs see as many examples."
+    " best: the best on held-out images of all rates tried at that batch size. All runs see equally many examples."
 )
 
 

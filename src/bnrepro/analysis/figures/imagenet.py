@@ -1,4 +1,4 @@
-"""Figure 2 of the paper, accuracy of Inception and its variants, and the inputs to their layers by depth."""
+"""Figure 2 of the paper, accuracy of Inception and its variants, and what multiples of the rate do to them."""
 
 from collections.abc import Iterator
 
@@ -83,8 +83,8 @@ def figure2(frame: pd.DataFrame) -> Figure:
         style.caption(
             fig,
             f"{described(frame)}. Mean of {counted(frame)}; band: lowest to highest seed. BN: {normalized_by(frame)}.",
-            "Marks on the grey line: step at which Inception's best is reached, each seed's beside the best of the same"
-            f" seed, median: {marks}.",
+            "Grey line: Inception's best, the mean of its seeds' highest accuracies. Marks on it: step at which that is"
+            f" reached, each seed's beside the best of the same seed, median: {marks}.",
             *([beside] if failing else []),
         )
         return fig
@@ -101,16 +101,18 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
         published = (needed / needed[effects.BASELINE]).to_dict()
     with mpl.rc_context(style.STYLE):
         fig = Figure(figsize=(style.WIDTH, 3.7), layout="constrained")
-        ax, ends = fig.subplots(), {}
+        ax = fig.subplots()
         for variant, rows in table.groupby("variant", sort=False):
             look, share = LOOKS[variant], 100 * rows["share"]
             wide = rows["n"].lt(FEW).to_numpy()  # the t interval of two seeds would fill the figure
             ax.fill_between(share, rows["low"], rows["high"], ~wide, color=look["color"], alpha=0.18, lw=0)
-            ax.plot(share, rows["value"], ms=4, **look)
-            ends[variant] = float(np.log(rows["value"].iloc[-1]))
+            ax.plot(share, rows["value"], ms=4, label=effects.NETS[variant], **look)
             if variant in published:
                 mark = {"color": look["color"], "marker": look["marker"], "mfc": "none", "clip_on": False}
                 ax.plot(PAPERS_PLACE, published[variant], ls="", ms=6, **mark)
+                text = {"color": look["color"], "va": "center", "fontsize": 8.5, "xytext": (11, 0)}
+                where = {"textcoords": "offset points", "annotation_clip": False}
+                ax.annotate(f"{published[variant]:.2f}", (PAPERS_PLACE, published[variant]), **text, **where)
         if published:
             ax.axvline(101.5, color=GREY, lw=0.9, ls=":")
             look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": "#444444"}
@@ -128,10 +130,7 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
         ax.yaxis.set_major_locator(FixedLocator(ticks))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
-        for variant, height in spread(ends, gap=0.24).items():
-            look = {"color": LOOKS[variant]["color"], "fontweight": "bold", "fontsize": 8.5}
-            where = {"xycoords": ("axes fraction", "data"), "va": "center"}
-            ax.annotate(effects.NETS[variant], (1.015, np.exp(height)), **where, **look)
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8.5)
         beside = " Open marks: the paper's steps to all of it, on ImageNet." if published else ""
         pairs = style.span(table["n"])
         enough = "band: 95% interval" if table["n"].ge(FEW).any() else "no interval"
@@ -141,59 +140,6 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
             f"{described(frame)}. Steps to a share of Inception's best accuracy, divided by Inception's own: geometric"
             f" mean of {pairs} paired seeds; {enough}{few}. BN: {normalized_by(frame)}."
             f"{beside} A net's line ends where one of its seeds does not arrive.",
-        )
-        return fig
-
-
-def inputs(frame: pd.DataFrame) -> Figure:
-    """The input to each block's nonlinearity, by depth: percentiles at both ends of training, and drift."""
-    table = effects.percentiles(frame)
-    drift = effects.drift(effects.percentiles(frame, "typical"))
-    variants = [v for v in effects.nets(frame) if v in table.index.get_level_values("variant")]
-    blocks = [b for b in table.index.levels[1] if b in set(table.index.get_level_values("block"))]
-    columns = min(2, len(variants) + 1)
-    with mpl.rc_context(style.STYLE):
-        rows = -(-(len(variants) + 1) // columns)
-        fig = Figure(figsize=(style.WIDTH, 1.9 * rows + 0.9), layout="constrained")
-        axes = fig.subplots(rows, columns, squeeze=False).ravel()
-        for ax, variant in zip(axes, variants, strict=False):
-            _by_depth(ax, table.loc[variant], blocks, LOOKS[variant]["color"])
-            ax.set_title(effects.NETS[variant], loc="left", color=LOOKS[variant]["color"])
-        limits = [ax.get_ylim() for ax in axes[: len(variants)]]
-        wide = np.ptp(limits, axis=1)
-        for i, ax in enumerate(axes[: len(variants)]):
-            if wide.max() > 8 * wide.min():  # one axis for all, and one net dwarfs another
-                ax.set_yscale("asinh", linear_width=1)
-                ax.yaxis.set_major_locator(
-                    FixedLocator([0, *(s * 10.0**d for s in (-1, 1) for d in range(9))])
-                )
-                ax.yaxis.set_minor_locator(NullLocator())
-                ax.yaxis.set_major_formatter("{x:g}")
-            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-            ax.tick_params(labelleft=i % columns == 0)
-            ax.set_ylabel("" if i % columns else "input to the nonlinearity")
-        last = axes[len(variants)]
-        for variant in variants:
-            if variant in drift.index.get_level_values("variant"):
-                seeds = drift[variant].unstack("seed").reindex(blocks)
-                look = {**LOOKS[variant], "ms": 3.5, "lw": 1.2, "label": effects.NETS[variant]}
-                last.plot(range(len(blocks)), seeds.mean(axis=1), **look)
-        last.legend(fontsize=6.5, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.32))
-        last.set_yscale("log")
-        last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        last.yaxis.set_major_formatter("{x:g}")
-        last.yaxis.set_minor_locator(NullLocator())
-        last.set_title("drift of one unit's median", loc="left")
-        for ax in axes:
-            ax.set_xticks(range(len(blocks)), blocks, rotation=90, fontsize=7)
-            ax.grid(axis="x", visible=False)
-            ax.set_visible(ax in axes[: len(variants) + 1])
-        style.caption(
-            fig,
-            f"{described(frame)}. By block, mean of {counted(frame)}. Line: median over units and examples; band:"
-            " 15th to 85th percentile at the last step; dotted: at the first.",
-            "Of an Inception block: the last convolution of its double 3 × 3 branch. Last panel: standard"
-            " deviation over training of one unit's median, over its mean p85 - p15.",
         )
         return fig
 
@@ -262,8 +208,6 @@ def published(
 ) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
     yield f"figure2_imagenet{suffix}", figure2(frame)
     yield f"figure3_imagenet{suffix}", effects.figure3_table(frame, paper)
-    if frame["name"].str.startswith("probe/").any():
-        yield f"imagenet_percentiles{suffix}", inputs(frame)
     if len(table := effects.speedups(frame)):
         yield f"speedup_imagenet{suffix}", speedup(frame, table, paper)
     yield f"figure2_imagenet{suffix}", effects.figure2_table(frame, paper)
@@ -344,13 +288,3 @@ def _crosses(ax: Axes, frame: pd.DataFrame, curve: pd.DataFrame, variants: list[
                 mew=2,
                 zorder=6,
             )
-
-
-def _by_depth(ax: Axes, table: pd.DataFrame, blocks: list[str], color: str) -> None:
-    """Percentiles at the last step (band and line) and the first (dotted); index: block, seed, step."""
-    ends = {}
-    for end in ("first", "last"):
-        found = getattr(table.groupby(level=["block", "seed"], observed=True), end)()
-        ends[end] = found.groupby(level="block", observed=True).mean().reindex(blocks).reset_index(drop=True)
-    style.intervals(ax, ends["last"].rename(columns={15: "low", 50: "value", 85: "high"}), color=color)
-    ax.plot(ends["first"][[15, 85]], color=GREY, lw=1, ls=(0, (1, 1.5)))

@@ -47,8 +47,9 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
             " bands: lowest to highest seed (a to c), 95% interval (d).",
             "(a to c) Finished nets with BN, over random draws of M training images, (a, b) a typical unit of"
             " the last hidden layer.",
-            "Thick: nets trained at the batch size M; thin: the nets of one batch size, mean of seeds, at"
-            " every M. (d) Evaluation mode, where the training loss first falls to the lowest that every net reaches.",
+            "Thick: at every M another net, the one trained at that batch size; thin: one net each, trained at one"
+            " batch size, mean of seeds. (d) Evaluation mode, where the training loss first falls to the lowest that"
+            " every net reaches.",
         )
         return fig
 

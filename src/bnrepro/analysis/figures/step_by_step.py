@@ -115,26 +115,30 @@ def _curve(ax: Axes, y: Array, color: str, limit: float) -> None:
     ax.set(xlim=(-limit, limit), ylim=(-0.02, 1.02), xticklabels=[])
 
 
-def batch_noise(panels: Mapping[str, Mapping[int, Array]], exact: Sequence[float]) -> Figure:
+def batch_noise(
+    panels: Mapping[str, Mapping[int, Array]], exact: Sequence[float], theory: Mapping[str, float]
+) -> Figure:
     """{title: {m: draws}}: one panel a quantity, one histogram a batch size m, with its standard deviation.
 
-    exact: for each panel, the value with population statistics (dashed), the limit of large m.
+    exact: for each panel, the value with population statistics (dashed), the limit of large m. theory: for each panel
+    a formula, and the standard deviation that it gives at m = 1; at m that over the root of m.
     """
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=(10.5, 3.7), layout="constrained")
         axes = fig.subplots(1, len(panels))
         ends = [np.percentile([*by_size.values()], [0.1, 99.9]) for by_size in panels.values()]
         half = max(high - low for low, high in ends) / 2
-        for ax, value, end, (title, by_size) in zip(axes, exact, ends, panels.items(), strict=True):
+        told = zip(axes, exact, ends, theory.items(), panels.items(), strict=True)
+        for ax, value, end, (formula, at_one), (title, by_size) in told:
             bins = np.linspace(end.mean() - half, end.mean() + half, 91)
             for color, (m, draws) in zip(SHADES, by_size.items(), strict=True):
                 look = {"histtype": "stepfilled", "lw": 1.3, "ec": color, "fc": (*to_rgb(color), 0.3)}
-                label = rf"{m}: {draws.std():.3f} ({1 / np.sqrt(m):.3f})"
+                label = rf"{m}: {draws.std():.3f} ({at_one / np.sqrt(m):.3f})"
                 ax.hist(draws, bins, density=True, label=label, **look)
             ax.axvline(value, ymax=0.66, color=BEFORE, lw=1.2, ls=ARMS["baseline"]["linestyle"])
             ax.set(title=title, xlim=(bins[0], bins[-1]), yticks=[])
             ax.set_ylim(0, 1.5 * ax.get_ylim()[1])  # room for the legend
-            legend = ax.legend(title=r"$m$: standard deviation ($1/\sqrt{m}$)", fontsize=8, title_fontsize=8)
+            legend = ax.legend(title=f"$m$: standard deviation ({formula})", fontsize=8, title_fontsize=8)
             legend.set(frame_on=True)
             legend.get_frame().set(edgecolor="none", alpha=1)
         axes[0].set_ylabel("density")

@@ -66,7 +66,7 @@ def area(frame: pd.DataFrame) -> Figure:
         axes = fig.subplots(1, 2, sharey=True)
         for ax, (activation, name) in zip(axes, ACTIVATIONS.items(), strict=True):
             for arm, look in ARMS.items():
-                rows = table[(table["activation"] == activation) & (table["trainable cells"] == arm)]
+                rows = table[(table["activation"] == activation) & (table["arm"] == arm)]
                 intervals(ax, 100 * rows[["value", "low", "high"]].set_axis(errors), **look)
             ax.axvline(1 - tolerance.TRAINABLE, color=GREY, lw=0.8, linestyle=":")
             ax.set(xscale="log", xlim=(0.5, 0.02), ylim=(0, 100), title=name)
