@@ -19,7 +19,7 @@ from rich.table import Table
 from bnrepro.config import Config, SlurmConfig
 from bnrepro.config.checks import check
 from bnrepro.config.commandline import arguments, without_format
-from bnrepro.config.compose import CONF, jobs, launcher_settings, single, typed, understood
+from bnrepro.config.compose import CONF, jobs, launcher_settings, left_out, single, typed, understood
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import flat
 from bnrepro.machine import answer_signals, stop_asked
@@ -164,6 +164,7 @@ def main() -> int:
                 check_ray(settings)
                 train_packs = partial(train_on_ray, settings=settings, **sent)
         configs = jobs(overrides) if multirun else [single(overrides, one_of_many=agent)]
+        swept = "" if multirun or agent else left_out(overrides)
         before = [state_of(cfg) for cfg in configs]
         if multirun:
             check_all(configs, here=not sends)
@@ -176,6 +177,10 @@ def main() -> int:
                 finished = closing(configs, before, how, out)
             elif is_main() and finished:
                 closing(configs, before, how, out)
+                if swept:
+                    print(
+                        f"experiment={configs[0].experiment} sweeps {swept}: this is one run of it, -m trains all"
+                    )
         if failures and not multirun:
             raise failures[0]
         return 0 if finished else 1

@@ -376,6 +376,7 @@ def test_a_broken_file_of_conf_is_refused_in_one_line(broken, monkeypatch, tmp_p
     [
         ("variant", "", "model: {norm: bn}"),
         ("variant", "variant: bn", "model: {norm: renorm}"),
+        ("variant", "", "regime: tuned\nmodel: {norm: renorm}"),
         ("experiment", "experiment: fig1_mnist", "train: {steps: 9}"),
     ],
 )

@@ -33,6 +33,7 @@ BAD = {
     "seeds=0-99999": "at most 10,000",
     "eval.units=true eval.probe=false": r"eval\.units=true is part of eval\.probe",
     "seeds=100000": "at most 10,000",
+    "model.width=10,,20": "nothing stands between two commas",
     "model.activation=sigmod": "did you mean sigmoid",
     "model.dropout=1": "model.dropout=1",
     "train.device=tpu": "train.device=tpu",

@@ -106,6 +106,16 @@ def test_a_run_of_a_layer_that_was_changed_since_is_refused_and_left_as_it_is(st
     assert {name: (folder.path / name).read_bytes() for name in before} == before
 
 
+def test_new_seeds_do_not_join_finished_ones_of_a_layer_that_was_changed_since(config, quiet, monkeypatch):
+    one, two = (config("variant=bn", "eval.probe=false", f"seeds={n}") for n in (1, 2))
+    run(one, quiet)
+    before = RunFolder.of(one).table.read_bytes()
+    monkeypatch.setattr("bnrepro.models.mlp.normalization", lambda cfg, width: torch.nn.LayerNorm(width))
+    with pytest.raises(ConfigError, match="another net"):
+        run(two, quiet)
+    assert RunFolder.of(one).table.read_bytes() == before and RunFolder.of(one).finished_seeds() == [0]
+
+
 def test_a_second_damage_keeps_the_first_ones_files(stopped, quiet, stop_at):
     folder = RunFolder.of(stopped)
     folder.table.write_text("first")

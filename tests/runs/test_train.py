@@ -205,6 +205,14 @@ def test_a_sweep_goes_on_after_a_failing_job_skips_finished_ones_and_says_so(tmp
     assert "1 of them finished before" in second.stdout and "skipped" in second.stdout
 
 
+def test_a_single_run_of_an_experiment_says_what_of_its_sweep_it_leaves_out(tmp_path, capsys):
+    line = ["experiment=fig1_quick", "seeds=1", "train.steps=2", f"output={tmp_path}"]
+    assert synthetic.run_script("train.py", *line) == 0
+    assert "experiment=fig1_quick sweeps variant: this is one run of it" in capsys.readouterr().out
+    assert synthetic.run_script("train.py", *line, "variant=bn") == 0
+    assert "this is one run" not in capsys.readouterr().out
+
+
 def test_a_sweep_with_one_job_that_cannot_be_trained_starts_none(tmp_path, capsys):
     assert synthetic.run_script("train.py", "-m", f"output={tmp_path}", "data.batch_size=16,100000") == 2
     said = capsys.readouterr().err

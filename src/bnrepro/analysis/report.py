@@ -121,7 +121,8 @@ def origin(results: Path, *experiments: str) -> str:
     lines = []
     for name in experiments:
         runs = json.loads((results / f"{name}.json").read_text())
-        facts = [run["provenance"] for run in runs]
+        last = [run["provenance"] for run in runs]
+        facts = [fact for each in last for fact in (*each.get("earlier_sessions", ()), each)]
         seeds = spans({seed for run in runs for seed in run["seeds"]})
         trained = ", then ".join(dict.fromkeys(run["experiment"] for run in runs))
         told = {

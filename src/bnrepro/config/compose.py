@@ -102,9 +102,19 @@ def _check_names(given: Iterable[Axis]) -> None:
             name = chosen.partition("=")[2].strip("\"'")
             file = Path(CONF) / axis.key / f"{name}.yaml"
             own = yaml.safe_load(file.read_text()) or {} if file.exists() else {axis.key: name}
-            named = own.get(axis.key) == name or (axis.key == "variant" and "regime" in own)
+            arm = own.get("variant") or next((d for d in own.get("defaults", ()) if d != "_self_"), None)
+            named = own.get(axis.key) == name or (axis.key == "variant" and "regime" in own and bool(arm))
             words = "the name that its runs are filed under"
             check(named, f"conf/{axis.key}/{name}.yaml has to say {axis.key}: {name}, {words}")
+
+
+def left_out(overrides: list[str]) -> str:
+    """What the experiment of one run sweeps and the command does not set: "model.width", or "" for nothing."""
+    with _hydra() as loader:
+        given = _given(overrides, loader)
+        chosen = [axis.values[0] for axis in given if axis.key == "experiment"]
+        named = {axis.key for axis in given}
+        return ", ".join(key for key in (_sweep_of(chosen) if chosen else ()) if key not in named)
 
 
 def _sweep_of(experiment: list[str]) -> dict[str, Any]:

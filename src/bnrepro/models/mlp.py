@@ -33,7 +33,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_features] + [cfg.width] * cfg.depth
         norms = nn.ModuleList(normalization(cfg, cfg.width) for _ in range(cfg.depth))
-        shifts = any(name in ("beta", "bias") for norm in norms for name, _ in norm.named_parameters())
+        shifts = any(name.rpartition(".")[2] in ("beta", "bias") for name, _ in norms.named_parameters())
         bias = not shifts or cfg.placement == "after" if cfg.bias == "auto" else cfg.bias == "on"
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(widths))
         if cfg.norm == "weight":  # Salimans & Kingma 2016, arXiv:1602.07868

@@ -65,14 +65,16 @@ class Run:
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
 
     def restore(self, state: State) -> None:
+        for saved in self._checkpoint[
+            "seeds"
+        ].values():  # finished ones, too: new seeds go into the same table
+            if what := state.differs(saved):
+                words = f"is of another net ({what}): its code has changed since"
+                hint = "remove the run (scripts/runs.py rm) or set output=FOLDER"
+                raise ConfigError(f"{self.folder.checkpoint} {words}; {hint}")
         if self.step >= 0:
             for s, seed in zip(range(self.rows.start, self.rows.stop), self.seeds, strict=True):
-                saved = self._checkpoint["seeds"][seed]
-                if what := state.differs(saved):
-                    words = f"is of another net ({what}): its code has changed since"
-                    hint = "remove the run (scripts/runs.py rm) or set output=FOLDER"
-                    raise ConfigError(f"{self.folder.checkpoint} {words}; {hint}")
-                state.restore(s, saved)
+                state.restore(s, self._checkpoint["seeds"][seed])
 
     def open(self) -> None:
         """From here on the folder says that the run is running."""

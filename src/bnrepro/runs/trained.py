@@ -14,7 +14,7 @@ from bnrepro.config.checks import check
 from bnrepro.data import Dataset
 from bnrepro.measure.evaluate import with_population_statistics
 from bnrepro.models import build
-from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.folder import RunFolder, nearest_folder
 from bnrepro.runs.resume import read_checkpoint
 from bnrepro.training.engines.eager import Eager
 from bnrepro.training.optim import Tensors
@@ -34,10 +34,17 @@ def load(run_folder: str | Path, seed: int | None = None) -> nn.Module:
     folder = RunFolder(Path(run_folder))
     for path in (folder.config, folder.checkpoint):
         if not path.is_file():
-            raise ConfigError(f"{path} is not there: a run's folder holds config.yaml and checkpoint.pt")
+            below = sorted(found.parent.name for found in folder.path.glob("*/config.yaml"))
+            runs = ", ".join(below[:3]) + ", ..." * (len(below) > 3)
+            hint = f" (runs are in folders below: {runs})" if below else nearest_folder(folder.path)
+            raise ConfigError(
+                f"{path} is not there{hint}: a run's folder holds config.yaml and checkpoint.pt"
+            )
     model, size = _described(folder)
     seeds = read_checkpoint(folder)["seeds"]
     seed = min(seeds) if seed is None and seeds else seed
+    if isinstance(seed, str):
+        raise ConfigError(f"seed={seed!r}: a seed is a whole number, not a text")
     if seed not in seeds:
         has = ", ".join(map(str, sorted(seeds))) or "none"
         raise ConfigError(f"{folder.checkpoint} has no seed {seed}; it has {has}")

@@ -125,11 +125,11 @@ def curves(runs: pd.DataFrame, batches: tuple[int, ...] = (8, 60, 512), dropout:
                 seeds = here[run & (here["model.activation"] == activation)]
                 seeds = seeds.pivot(index="step", columns="seed", values="value")
                 seen = seeds.set_axis(seeds.index * batch)
-                at, own = (
-                    len(seen) // len(LOOKS),
-                    list(LOOKS).index(rule),
+                every, nth = max(1, len(seen) // len(LOOKS)), list(LOOKS).index(rule)
+                first = min(
+                    every * nth // len(LOOKS) + 1, len(seen) - 1
                 )  # each rule's markers at other places
-                band(ax, seen, **_look(arm, rule), markevery=(at * own // len(LOOKS) + 1, at))
+                band(ax, seen, **_look(arm, rule), markevery=(first, every))
             ax.set_title(f"{ACTIVATIONS[activation]}, batch {batch}", loc="left")
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1000:g}K")
