@@ -125,6 +125,9 @@ def test_the_example_claim_is_judged_and_its_error_rates_are_simulated():
     exec(example("Add a claim", "CONTRIBUTING.md"), space)
     rows = [(v, seed, 0.9 + 0.001 * seed * (v == "bn")) for v in ("bn", "baseline") for seed in range(5)]
     level = pd.DataFrame(rows, columns=["variant", "seed", "value"]).assign(step=1000, name="test/accuracy")
+    level = pd.concat(
+        [level.assign(**{"model.width": 100}), level.assign(**{"model.width": 50, "value": 0.1})]
+    )
     frame = level.assign(value=level["value"] + 0.05 * (level["variant"] == "bn"))
     verdict = space["EARLY"].judge({"width": frame})
     assert (verdict.verdict, verdict.n) == ("reproduced", 5) and verdict.effect == pytest.approx(0.052)

@@ -107,7 +107,7 @@ def speedup(frame: pd.DataFrame, table: pd.DataFrame, paper: pd.DataFrame | None
             wide = rows["n"].lt(FEW).to_numpy()  # the t interval of two seeds would fill the figure
             ax.fill_between(share, rows["low"], rows["high"], ~wide, color=look["color"], alpha=0.18, lw=0)
             ax.plot(share, rows["value"], ms=4, label=effects.NETS[variant], **look)
-            if variant in published:
+            if np.isfinite(published.get(variant, np.nan)):  # one of the paper's never arrives
                 mark = {"color": look["color"], "marker": look["marker"], "mfc": "none", "clip_on": False}
                 ax.plot(PAPERS_PLACE, published[variant], ls="", ms=6, **mark)
                 text = {"color": look["color"], "va": "center", "fontsize": 8.5, "xytext": (11, 0)}
