@@ -164,7 +164,7 @@ def main() -> int:
                 check_ray(settings)
                 train_packs = partial(train_on_ray, settings=settings, **sent)
         configs = jobs(overrides) if multirun else [single(overrides, one_of_many=agent)]
-        swept = "" if multirun or agent else left_out(overrides)
+        swept = "" if multirun or agent else left_out(given)
         before = [state_of(cfg) for cfg in configs]
         if multirun:
             check_all(configs, here=not sends)

@@ -255,6 +255,13 @@ def test_the_committed_rules_are_the_ones_in_the_code_and_older_than_what_they_j
     )
 
 
+def test_a_claim_without_a_rule_a_statement_or_a_short_form_is_named():
+    claims.complete(["C1", "C7", "C7-Inception"], ["C1", "C7"], ["C7", "C1"])
+    for lists in ((["C1"], ["C1", "C2"], ["C1", "C2"]), (["C1", "C2"], ["C1"], ["C1", "C2"])):
+        with pytest.raises(ValueError, match="C2 must stand in RULES"):
+            claims.complete(*lists)
+
+
 @pytest.mark.parametrize("claim", sorted(SAMPLED - {"C8", "C9", "C10", "C11", "C13", "C14"}))
 def test_a_rule_is_simulated_with_as_many_seeds_as_its_experiments_have(claim):
     files = [

@@ -108,13 +108,14 @@ def _check_names(given: Iterable[Axis]) -> None:
             check(named, f"conf/{axis.key}/{name}.yaml has to say {axis.key}: {name}, {words}")
 
 
-def left_out(overrides: list[str]) -> str:
+def left_out(given: list[Axis]) -> str:
     """What the experiment of one run sweeps and the command does not set: "model.width", or "" for nothing."""
-    with _hydra() as loader:
-        given = _given(overrides, loader)
-        chosen = [axis.values[0] for axis in given if axis.key == "experiment"]
-        named = {axis.key for axis in given}
-        return ", ".join(key for key in (_sweep_of(chosen) if chosen else ()) if key not in named)
+    chosen = [axis.values[0] for axis in given if axis.key == "experiment"]
+    if not chosen:
+        return ""
+    with _hydra():
+        swept = _sweep_of(chosen)
+    return ", ".join(key for key in swept if key not in {axis.key for axis in given})
 
 
 def _sweep_of(experiment: list[str]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class MLP(nn.Module):
         widths = [in_features] + [cfg.width] * cfg.depth
         norms = nn.ModuleList(normalization(cfg, cfg.width) for _ in range(cfg.depth))
         shifts = any(name.rpartition(".")[2] in ("beta", "bias") for name, _ in norms.named_parameters())
-        bias = not shifts or cfg.placement == "after" if cfg.bias == "auto" else cfg.bias == "on"
+        bias = not shifts or cfg.placement == "after"
+        bias = bias if cfg.bias == "auto" else cfg.bias == "on"
         self.hidden = nn.ModuleList(nn.Linear(i, o, bias=bias) for i, o in pairwise(widths))
         if cfg.norm == "weight":  # Salimans & Kingma 2016, arXiv:1602.07868
             self.hidden = nn.ModuleList(weight_norm(linear) for linear in self.hidden)

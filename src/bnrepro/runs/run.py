@@ -65,9 +65,8 @@ class Run:
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
 
     def restore(self, state: State) -> None:
-        for saved in self._checkpoint[
-            "seeds"
-        ].values():  # finished ones, too: new seeds go into the same table
+        # Of finished seeds, too: new ones go into the same table.
+        for saved in self._checkpoint["seeds"].values():
             if what := state.differs(saved):
                 words = f"is of another net ({what}): its code has changed since"
                 hint = "remove the run (scripts/runs.py rm) or set output=FOLDER"
