@@ -1,5 +1,6 @@
 """What a damaged or foreign folder does: it is named, kept, and the run starts over; the others go on."""
 
+import json
 import pickle
 from dataclasses import replace
 from zipfile import ZipFile
@@ -7,6 +8,7 @@ from zipfile import ZipFile
 import pytest
 import torch
 
+from bnrepro.analysis.collect import collect
 from bnrepro.config import ConfigError
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.resume import CHECKPOINT_VERSION
@@ -193,3 +195,54 @@ def test_what_another_user_owns_is_refused_in_one_line(stopped, quiet, monkeypat
     monkeypatch.setattr("bnrepro.files.FileLock.acquire", denied)
     with pytest.raises(ConfigError, match=r"cannot lock .*Permission denied"):
         run(stopped, quiet)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda lines: lines[:-1],
+        lambda lines: lines[:1],
+        lambda lines: [line for line in lines if not line.startswith("1,")],
+        lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",0.5\n"],
+        lambda lines: [*lines, lines[-1]],
+    ],
+)
+def test_a_finished_table_that_lost_or_changed_a_row_is_not_collected(loss, config, quiet):
+    run(cfg := config("variant=bn", "eval.probe=false"), quiet)
+    folder = RunFolder.of(cfg)
+    change(folder.table, loss)
+    with pytest.raises(
+        ValueError, match=r"and not those [\d,]+ that the run wrote; remove the run"
+    ) as caught:
+        collect(folder.path)
+    assert "\n" not in str(caught.value) and str(folder.table) in str(caught.value)
+
+
+def test_rows_in_another_order_are_the_same_table(config, quiet):
+    run(cfg := config("variant=bn", "eval.probe=false"), quiet)
+    folder = RunFolder.of(cfg)
+    before = collect(folder.path).frame
+    change(folder.table, lambda lines: [lines[0], *reversed(lines[1:])])
+    after = collect(folder.path).frame
+    keys = ["seed", "step", "name"]
+    assert after.sort_values(keys, ignore_index=True).equals(before.sort_values(keys, ignore_index=True))
+
+
+def test_new_seeds_do_not_hide_that_a_finished_one_lost_rows(config, quiet):
+    run(one := config("variant=bn", "eval.probe=false", "seeds=1"), quiet)
+    folder = RunFolder.of(one)
+    change(folder.table, lambda lines: lines[:-1])
+    folder.checkpoint.unlink()  # which would have told
+    run(config("variant=bn", "eval.probe=false", "seeds=2"), quiet)
+    with pytest.raises(ValueError, match="rows of seed 0, and not those"):
+        collect(folder.path)
+
+
+def test_a_run_that_an_earlier_version_finished_is_collected_as_it_is(config, quiet):
+    run(cfg := config("variant=bn", "eval.probe=false"), quiet)
+    folder = RunFolder.of(cfg)
+    status = folder.status()
+    del status["rows"]
+    folder.status_file.write_text(json.dumps(status))
+    change(folder.table, lambda lines: lines[:-1])
+    assert collect(folder.path).provenance[0]["seeds"] == [0, 1]

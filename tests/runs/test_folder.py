@@ -221,6 +221,7 @@ def test_the_status_replaces_the_one_before_and_leaves_no_scraps(tmp_path: Path)
     assert json.loads((tmp_path / "run.json").read_text()) == {
         "state": "finished",
         "seeds": [1, 3],
+        "rows": {},
         "provenance": {"device": "cpu", "wall_s": 1.5},
     }
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -10,7 +10,7 @@ from bnrepro import files
 from bnrepro.config.refusal import one_line
 from bnrepro.config.schema import defaults, is_how
 from bnrepro.measure.metrics import Undeclared, declared
-from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.folder import Damaged, RunFolder
 
 KEYS = ["experiment", "variant", "seed", "step", "name", "value"]
 
@@ -29,7 +29,7 @@ def collect(*runs_dirs: Path) -> Collected:
     """All finished runs below the folders `runs_dirs` (outputs/<experiment>) as one tidy frame.
 
     Raises MissingData if no run is finished, and ValueError naming the place for an undeclared name, an
-    unreadable table, or two runs with the same hyperparameters and seed.
+    unreadable table, one that is not as its run left it, or two runs with the same hyperparameters and seed.
     """
     tables, provenance, unfinished = [], [], []
     for run in (run for folder in runs_dirs for run in RunFolder.below(folder)):
@@ -43,6 +43,7 @@ def collect(*runs_dirs: Path) -> Collected:
         settings = {key: value for key, value in (defaults() | config).items() if _is_hyperparameter(key)}
         names = {"experiment": config["experiment"], "variant": config["variant"]}
         table = _read_table(run.table)
+        _check_whole(run)
         if finished is not None:  # seeds that are still in training stay out
             table = table[table["seed"].isin(finished)]
         tables.append(table.assign(**names, **settings, _run=run.name))
@@ -100,6 +101,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         except Undeclared as error:
             raise ValueError(f"{path}: {error}") from None
     return table
+
+
+def _check_whole(run: RunFolder) -> None:
+    try:
+        run.check_table()
+    except Damaged as damage:
+        hint = f"remove the run (scripts/runs.py rm {run}) and train it again, or put its table back"
+        raise ValueError(f"{damage}; {hint}") from None
 
 
 def _is_hyperparameter(key: str) -> bool:

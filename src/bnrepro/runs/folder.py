@@ -3,7 +3,8 @@
     config.yaml     the run's settings, resolved
     table.csv       one measured number a line: seed,step,name,value. The truth: figures read nothing else
     histograms.csv  of the probed layers' activations: seed,step,name,counts. To be looked at; no number is read from it
-    run.json        state (running, finished, interrupted, failed, damaged), seeds that are finished, provenance
+    run.json        state (running, finished, interrupted, failed, damaged), seeds that are finished with the
+                    number and checksum of their rows, provenance
     checkpoint.pt   the nets of all seeds, where they stand
     traceback.txt   of the last failure
     lock            held by the process that works on the run
@@ -102,9 +103,16 @@ class RunFolder:
         state = status.get("state", "not started")
         return "not started" if state == "finished" else state  # finished with other seeds
 
-    def write_status(self, state: str, seeds: Collection[int], provenance: Mapping[str, Any]) -> None:
-        """`seeds`: those that are finished."""
-        status = {"state": state, "seeds": sorted(seeds), "provenance": dict(provenance)}
+    def write_status(
+        self,
+        state: str,
+        seeds: Collection[int],
+        provenance: Mapping[str, Any],
+        tallies: Mapping[int, Tally] | None = None,
+    ) -> None:
+        """`seeds`: those that are finished; `tallies`: of their rows, by seed, where known."""
+        rows = {str(seed): [*tally] for seed, tally in sorted((tallies or {}).items()) if seed in seeds}
+        status = {"state": state, "seeds": sorted(seeds), "rows": rows, "provenance": dict(provenance)}
         files.write(self.status_file, json.dumps(status, indent=2) + "\n")
 
     def make(self) -> None:
@@ -164,6 +172,19 @@ class RunFolder:
         except ValueError as error:
             raise Damaged(str(error)) from None
         return found
+
+    def finished_tallies(self) -> dict[int, Tally]:
+        """Of each finished seed's rows as they were at its end; a seed that an earlier version trained has none."""
+        return {int(seed): Tally(*tally) for seed, tally in self.status().get("rows", {}).items()}
+
+    def check_table(self) -> None:
+        """Raises Damaged where the table no longer holds the rows of a finished seed as they were at its end."""
+        if written := self.finished_tallies():
+            here = self.tallies(dict.fromkeys(written, sys.maxsize))
+            for seed, tally in written.items():
+                if here[seed] != tally:
+                    held = f"{here[seed].rows:,} rows of seed {seed}"
+                    raise Damaged(f"{self.table}: {held}, and not those {tally.rows:,} that the run wrote")
 
     def set_aside(self) -> list[str]:
         """Rename the files of numbers and nets to <name>.damaged-N, so that the run can start over; their new names."""

@@ -60,6 +60,9 @@ class Run:
         if engine.threads is not None:
             self.facts["threads"] = engine.threads
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
+        self.whole = (
+            self.folder.finished_tallies()
+        )  # before this session: what may have been lost since is not counted
         if earlier := self.folder.status().get("provenance"):
             kept = {k: earlier[k] for k in OF_A_SESSION if k in earlier}
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
@@ -79,7 +82,7 @@ class Run:
         """From here on the folder says that the run is running."""
         settings = self.cfg.resolved() | {"seeds": sorted({*self.before, *self.seeds})}
         files.write(self.folder.config, yaml.safe_dump(settings, sort_keys=False))
-        self.folder.write_status("running", self.before, self.facts)
+        self.folder.write_status("running", self.before, self.facts, self.whole)
         self.folder.traceback.unlink(missing_ok=True)
         self._recorders.append(Table(self.folder))
         if self.cfg.record.wandb != "off":
@@ -144,7 +147,8 @@ class Run:
         finally:
             try:
                 done = [*self.before, *(self.seeds if finished else ())]
-                self.folder.write_status(state, done, self.facts)
+                tallies = {**(table[0].tallies if table else {}), **self.whole}
+                self.folder.write_status(state, done, self.facts, tallies)
             finally:
                 for mirror in mirrors:
                     mirror.close(state)

@@ -341,8 +341,10 @@ def _join(parts: list[RunFolder], whole: RunFolder) -> list[str]:
     together = [row for held in rows.values() for row in held]
     write_table(whole, sorted(together, key=lambda row: (row.step, row.seed)))
     files.write(whole.config, newest.config.read_bytes())
-    files.write(whole.status_file, newest.status_file.read_bytes())
-    lacking = sorted(set(whole.finished_seeds()) - set(holder))
+    status, held = newest.status(), newest.finished_tallies()
+    lacking = sorted(set(newest.finished_seeds()) - set(holder))
+    there = [seed for seed in newest.finished_seeds() if seed in holder]
+    whole.write_status(status["state"], there, status["provenance"], held)
     return [f"{whole.name} (seeds {', '.join(map(str, lacking))} are not there)"] if lacking else []
 
 
