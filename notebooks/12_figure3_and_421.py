@@ -70,8 +70,8 @@ with pd.option_context("display.max_colwidth", None):
 # Each change is taken alone from BN-x5. Right of 0 the change helps. Where a change needs another one, as a fast decay
 # may suit a high rate only, this tells what it is worth beside the other six, not what it would do alone.
 #
-# `p (Holm)` is from a paired t-test, corrected for all rows. With five seeds an effect passes only if it is some five
-# times its standard error: an open dot does not say that a change does nothing.
+# `p (Holm)` is from a paired t-test, corrected for all rows. With ten seeds an effect passes only if it is some three
+# to four times its standard error: an open dot does not say that a change does nothing.
 #
 # Two ablations before this one were discarded: of 300 steps and 2 seeds, in which three of the changes had the other
 # sign, and of 500 steps and 6 seeds.

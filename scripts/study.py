@@ -1,4 +1,4 @@
-"""All that the verdicts rest on, retrained and collected; resumes where it stopped. Pilots are not retrained."""
+"""All that the study rests on, retrained and collected; resumes where it stopped. Pilots are not retrained."""
 
 import argparse
 import os
@@ -46,6 +46,9 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "c7_inception": Part(["c7_inception"], 60),
     "fig4_ensemble": Part(["fig4_ensemble"], 130),
     "ablation_imagenet": Part(["ablation_imagenet"], 220),
+    "rates_limited": Part(["rates_limited"], 90),
+    "fig2_limited": Part(["fig2_limited"], 110),
+    "sigmoid_inits": Part(["sigmoid_inits"], 90),
 }
 
 

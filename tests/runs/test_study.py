@@ -139,9 +139,9 @@ def test_a_sweep_is_refused_before_its_first_run_where_a_net_does_not_fit_the_im
 
 @pytest.mark.parametrize("experiment", [e for part in STUDY.values() for e in part.experiments])
 def test_an_experiment_of_the_study_states_its_seeds(experiment):
-    images = experiment.endswith(("imagenet", "fast", "fig2", "ensemble", "inception"))
+    images = experiment.endswith(("imagenet", "fast", "fig2", "ensemble", "inception", "limited", "inits"))
     cfg = single([f"experiment={experiment}", *(["variant=inception"] if images else [])])
-    few = {"fig1_rates": 3, "rates_imagenet": 2, "rates_fig2": 2, "fig4_ensemble": 1}
+    few = {"fig1_rates": 3, "rates_imagenet": 2, "rates_fig2": 2, "rates_limited": 2, "fig4_ensemble": 1}
     assert len(cfg.seeds) >= few.get(experiment, 3 if images else 5)
     assert cfg.experiment == experiment and cfg.data.name == ("tiny_imagenet" if images else "mnist")
 
