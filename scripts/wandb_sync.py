@@ -14,7 +14,7 @@ from pathlib import Path
 from bnrepro.config import ConfigError, RecordConfig, without_paths
 from bnrepro.config.compose import from_file
 from bnrepro.config.refusal import one_line
-from bnrepro.runs.folder import RunFolder
+from bnrepro.runs.folder import Damaged, RunFolder
 from bnrepro.runs.wandb import mirrored, recorded, unreachable
 
 
@@ -36,6 +36,12 @@ def main() -> int:
         if args.online and (reason := unreachable()):
             raise ConfigError(f"nothing was sent ({reason}); without --online runs are recorded on the disk")
         for run in runs:
+            try:
+                run.check_table()
+            except Damaged as damage:
+                print(f"error: {damage}; not recorded", file=sys.stderr)
+                failed += 1
+                continue
             cfg = from_file(run.config)
             cfg.record.wandb = "online" if args.online else "offline"
             cfg.record.project = args.project or cfg.record.project

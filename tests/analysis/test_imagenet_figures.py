@@ -7,6 +7,7 @@ from synthetic import ROOT
 
 from bnrepro.analysis import frame as tidy
 from bnrepro.analysis import report, statistics
+from bnrepro.analysis.claims import imagenet as claims
 from bnrepro.analysis.effects import depth
 from bnrepro.analysis.effects import ensemble as ensembles
 from bnrepro.analysis.effects import imagenet as effects
@@ -315,3 +316,10 @@ def test_a_net_that_diverges_before_its_first_evaluation_is_named_all_the_same()
     accuracies = FRAME["name"].str.contains("accuracy") & (FRAME["step"] > 0)
     lost = FRAME.assign(value=FRAME["value"].mask(accuracies & (FRAME["variant"] == "inception_x5")))
     assert "Inception-x5" in {t.get_text() for t in imagenet.figure2(lost).axes[1].texts}
+
+
+def test_the_caption_says_where_inception_still_rises_by_as_much_as_the_rules_count():
+    assert imagenet.LEVEL == claims.LEVEL
+    rising = imagenet.figure2(synthetic.figure2(level=False)).get_supxlabel()
+    assert "Inception still rises, by" in " ".join(rising.split())
+    assert "still rises" not in " ".join(imagenet.figure2(FRAME).get_supxlabel().split())

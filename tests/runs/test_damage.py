@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import traceback
 from dataclasses import replace
 from zipfile import ZipFile
 
@@ -10,6 +11,7 @@ import torch
 
 from bnrepro.analysis.collect import collect
 from bnrepro.config import ConfigError
+from bnrepro.runs import lines
 from bnrepro.runs.folder import RunFolder
 from bnrepro.runs.resume import CHECKPOINT_VERSION
 from bnrepro.runs.run import run
@@ -212,7 +214,7 @@ def test_a_finished_table_that_lost_or_changed_a_row_is_not_collected(loss, conf
     folder = RunFolder.of(cfg)
     change(folder.table, loss)
     with pytest.raises(
-        ValueError, match=r"and not those [\d,]+ that the run wrote; remove the run"
+        ValueError, match=r"(not those \d+ that|as) the run wrote( them)?; remove the run"
     ) as caught:
         collect(folder.path)
     assert "\n" not in str(caught.value) and str(folder.table) in str(caught.value)
@@ -246,3 +248,26 @@ def test_a_run_that_an_earlier_version_finished_is_collected_as_it_is(config, qu
     folder.status_file.write_text(json.dumps(status))
     change(folder.table, lambda lines: lines[:-1])
     assert collect(folder.path).provenance[0]["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize("where", ["settle", "rewind"])
+def test_a_signal_while_the_table_is_put_in_order_leaves_a_run_that_goes_on_and_is_collected(
+    where, config, quiet, monkeypatch
+):
+    run(config("variant=bn", "eval.probe=false", "seeds=1"), quiet)
+    two = config("variant=bn", "eval.probe=false", "seeds=2")
+    folder, counted = RunFolder.of(two), lines._counted
+
+    def stopped(rows, before):
+        if any(call.name == where for call in traceback.extract_stack()):
+            raise KeyboardInterrupt
+        return counted(rows, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "_counted", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(two, quiet)
+    assert (folder.status()["state"], folder.finished_seeds()) == ("interrupted", [0])
+    assert set(collect(folder.path).frame["seed"]) == {0}
+    assert run(two, quiet) == "finished"
+    assert set(collect(folder.path).frame["seed"]) == {0, 1}

@@ -19,7 +19,7 @@ from bnrepro.measure.metrics import BINS, EDGES
 from bnrepro.runs.folder import RunFolder, Table
 from bnrepro.runs.lines import TABLE, Row
 from bnrepro.runs.run import run
-from bnrepro.runs.wandb import WandbMirror, named, over_seeds, project, recorded
+from bnrepro.runs.wandb import WandbMirror, _join, named, over_seeds, project, recorded, write_table
 
 SEEDS = [0, 3]
 HISTOGRAM = ([1, 4, 2] + [0] * (BINS - 3), EDGES)
@@ -354,3 +354,25 @@ def test_names_fit_what_the_server_takes(monkeypatch):
 def test_a_project_that_the_server_would_refuse_is_refused_before_training(name):
     with pytest.raises(ConfigError, match=r"record\.project="):
         single([f"record.project={name}"])
+
+
+def test_a_seed_whose_artifact_is_older_than_its_end_is_left_out_and_named(tmp_path: Path) -> None:
+    """The mirror of seed 0's last session gave up: what W&B has of it is from the session before."""
+    ends, parts = Table(RunFolder(tmp_path / "run")), []
+    for seed in (0, 1):
+        for step in (0, 10, 20):
+            ends.log(step, seed, {"test/loss": 1 / (step + seed + 3)})
+    ends.close("finished")
+    rows = ends.folder.rows()
+    for seed, last, finished in ((0, 10, []), (1, 20, [0, 1])):
+        part = RunFolder(tmp_path / f"artifact{seed}")
+        write_table(part, [row for row in rows if row.seed == seed and row.step <= last])
+        part.config.write_text("variant: bn\n")
+        state = "finished" if finished else "interrupted"
+        part.write_status(state, finished, {"date": f"2026-12-0{1 + seed}"}, ends.tallies)
+        parts.append(part)
+    whole = RunFolder(tmp_path / "whole")
+    (said,) = _join(parts, whole)
+    assert "seeds 0 are not there, or not whole; scripts/wandb_sync.py" in said
+    assert whole.finished_seeds() == [1] and {row.seed for row in whole.rows()} == {1}
+    whole.check_table()

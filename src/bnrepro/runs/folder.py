@@ -174,7 +174,7 @@ class RunFolder:
         return found
 
     def finished_tallies(self) -> dict[int, Tally]:
-        """Of each finished seed's rows as they were at its end; a seed that an earlier version trained has none."""
+        """Of each finished seed's rows as they were at its end. One that an earlier version finished has none."""
         return {int(seed): Tally(*tally) for seed, tally in self.status().get("rows", {}).items()}
 
     def check_table(self) -> None:
@@ -183,8 +183,10 @@ class RunFolder:
             here = self.tallies(dict.fromkeys(written, sys.maxsize))
             for seed, tally in written.items():
                 if here[seed] != tally:
-                    held = f"{here[seed].rows:,} rows of seed {seed}"
-                    raise Damaged(f"{self.table}: {held}, and not those {tally.rows:,} that the run wrote")
+                    words = f"and not those {tally.rows:,} that the run wrote"
+                    if here[seed].rows == tally.rows:
+                        words = "not all of them as the run wrote them"
+                    raise Damaged(f"{self.table}: {here[seed].rows:,} rows of seed {seed}, {words}")
 
     def set_aside(self) -> list[str]:
         """Rename the files of numbers and nets to <name>.damaged-N, so that the run can start over; their new names."""

@@ -106,7 +106,7 @@ class Lines:
             except OSError:
                 os.ftruncate(self._file.fileno(), size)  # all of it or nothing: it is written again
                 raise
-        self._count(self._pending)
+        self.tallies = _counted(self._pending, self.tallies)
         self._pending = []
 
     def rewind(self, step: int, seeds: Collection[int]) -> None:
@@ -135,14 +135,17 @@ class Lines:
         rows = [(self.form.parse(line, self.path, i), line) for i, line in enumerate(lines, 2)]
         self._replace([header, *change(rows)], self.path.read_bytes())
 
-    def _count(self, lines: list[str]) -> None:
-        for line in lines:
-            seed = int(line.split(",", 1)[0])
-            self.tallies[seed] = self.tallies.get(seed, Tally()).plus(line)
-
     def _replace(self, lines: list[str], written: bytes) -> None:
-        self.tallies = {}
-        self._count(lines[1:])
         if (data := "".join(lines).encode()) != written:
             files.write(self.path, data)
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115, open until close()
+        self.tallies = _counted(lines[1:], {})
+
+
+def _counted(lines: list[str], before: dict[int, Tally]) -> dict[int, Tally]:
+    """A new dictionary: a signal in the midst of it leaves no tally that is half counted."""
+    found = dict(before)
+    for line in lines:
+        seed = int(line.split(",", 1)[0])
+        found[seed] = found.get(seed, Tally()).plus(line)
+    return found

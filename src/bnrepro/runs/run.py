@@ -60,9 +60,7 @@ class Run:
         if engine.threads is not None:
             self.facts["threads"] = engine.threads
         self.before = [s for s in self.folder.finished_seeds() if s not in self.seeds]
-        self.whole = (
-            self.folder.finished_tallies()
-        )  # before this session: what may have been lost since is not counted
+        self.whole = self.folder.finished_tallies()  # of seeds that were finished before
         if earlier := self.folder.status().get("provenance"):
             kept = {k: earlier[k] for k in OF_A_SESSION if k in earlier}
             self.facts["earlier_sessions"] = [*earlier.get("earlier_sessions", []), kept]
@@ -135,19 +133,21 @@ class Run:
     def close(self, state: str) -> None:
         """The table, then run.json, which the mirror sends with it; the mirror last: it may take a minute."""
         table, mirrors = self._recorders[:1], self._recorders[1:]
-        finished = state == "finished"
+        done, tallies = self.before, self.whole
         try:
             for recorder in table:
-                if finished and self.before:
+                if state == "finished" and self.before:
                     recorder.settle()
                 recorder.close(state)
-        except OSError:
-            state, finished = "failed", False
+            if state == "finished":
+                done = [*self.before, *self.seeds]
+                mine = {seed: tally for seed, tally in table[0].tallies.items() if seed in self.seeds}
+                tallies = mine | self.whole
+        except BaseException as error:  # a full disk, or a signal while the table is put in order
+            state = "failed" if isinstance(error, Exception) else "interrupted"
             raise
         finally:
             try:
-                done = [*self.before, *(self.seeds if finished else ())]
-                tallies = {**(table[0].tallies if table else {}), **self.whole}
                 self.folder.write_status(state, done, self.facts, tallies)
             finally:
                 for mirror in mirrors:

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import sys
 import threading
 import uuid
 from collections import defaultdict
@@ -328,8 +329,16 @@ def fetch(place: str, experiment: str, outputs: Path) -> list[str]:
 
 
 def _join(parts: list[RunFolder], whole: RunFolder) -> list[str]:
-    """One run from the artifacts of its W&B runs: each holds some seeds, and run.json as it was then."""
-    rows = {part.path.name: part.rows() for part in parts}
+    """One run from the artifacts of its W&B runs: each holds some seeds, and run.json as it was then.
+
+    Where the mirror of a seed's last session gave up, its artifact is of an earlier one and lacks rows: it is left out.
+    """
+    newest = max(parts, key=lambda part: part.status()["provenance"].get("date", ""))
+    ends, torn = newest.finished_tallies(), set()
+    for part in parts:
+        here = part.tallies(dict.fromkeys(ends, sys.maxsize))
+        torn |= {seed for seed, tally in here.items() if tally.rows and tally != ends[seed]}
+    rows = {part.path.name: [row for row in part.rows() if row.seed not in torn] for part in parts}
     holder: dict[int, str] = {}
     for name, held in rows.items():
         for seed in {row.seed for row in held}:
@@ -337,15 +346,14 @@ def _join(parts: list[RunFolder], whole: RunFolder) -> list[str]:
                 where = f"W&B's runs {other} and {name}"
                 raise ConfigError(f"{whole.name}: seed {seed} is in {where}; delete one of them")
             holder[seed] = name
-    newest = max(parts, key=lambda part: part.status()["provenance"].get("date", ""))
     together = [row for held in rows.values() for row in held]
     write_table(whole, sorted(together, key=lambda row: (row.step, row.seed)))
     files.write(whole.config, newest.config.read_bytes())
-    status, held = newest.status(), newest.finished_tallies()
-    lacking = sorted(set(newest.finished_seeds()) - set(holder))
-    there = [seed for seed in newest.finished_seeds() if seed in holder]
-    whole.write_status(status["state"], there, status["provenance"], held)
-    return [f"{whole.name} (seeds {', '.join(map(str, lacking))} are not there)"] if lacking else []
+    status, there = newest.status(), [seed for seed in newest.finished_seeds() if seed in holder]
+    whole.write_status(status["state"], there, status["provenance"], ends)
+    lacking = sorted(set(newest.finished_seeds()) - set(there))
+    words = ", or not whole; scripts/wandb_sync.py sends them again" if torn else ""
+    return [f"{whole.name} (seeds {', '.join(map(str, lacking))} are not there{words})"] if lacking else []
 
 
 def _mark(folder: RunFolder, seed: int) -> Path:

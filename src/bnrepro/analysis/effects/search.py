@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from bnrepro.analysis import frame as tidy
@@ -11,53 +12,72 @@ from bnrepro.analysis.report import format_interval
 
 RATE = "optim.lr"
 SCALE = "model.init_scale"
-TIE = 0.01  # of accuracy: means of two seeds that are closer cannot be told apart
+TIE = 0.01  # of accuracy: means of two seeds that are no farther apart cannot be told apart
 
 
-def searched(frame: pd.DataFrame, settings: Sequence[str]) -> pd.Series:
+def searched(frame: pd.DataFrame, settings: Sequence[str] = (RATE,)) -> pd.Series:
     """Mean accuracy of the evaluations in the last third of the steps, by (variant, *settings, seed).
 
     On held-out images if there are any; BN as in `imagenet.by_population`. An evaluation that a run did not come to,
-    since its loss was not finite, counts as chance. Raises MissingData where a setting is no column of the frame.
+    since its loss was not finite, counts as chance. Raises MissingData where a setting is no column of the frame,
+    ValueError where runs are of several lengths.
     """
     tidy.need_columns(frame, ["variant", "seed", *settings, "train.steps"])
-    rows, floor, found = imagenet.by_population(frame), imagenet.chance(frame), {}
-    at = sorted(step for step in rows["step"].unique() if step > 2 * rows["train.steps"].max() / 3)
+    lengths = sorted(frame["train.steps"].unique())
+    if len(lengths) > 1:
+        raise ValueError(f"train.steps is {', '.join(map(str, lengths))}: select one with frame.query(...)")
+    name, floor, found = tidy.accuracy_name(frame), imagenet.chance(frame), {}
+    rows = imagenet.by_population(frame)
+    rows = rows[rows["name"] == name]
+    at = sorted(step for step in rows["step"].unique() if step > 2 * lengths[0] / 3)
     for place, run in rows.groupby(["variant", *settings, "seed"]):
-        curve = tidy.curves(run, tidy.accuracy_name(frame)).iloc[:, 0]
+        curve = tidy.curves(run, name).iloc[:, 0]
         found[place] = curve.reindex(at).fillna(floor).mean()
     index = pd.MultiIndex.from_tuples(found, names=["variant", *settings, "seed"])
     return pd.Series(list(found.values()), index)
 
 
-def chosen(values: pd.Series, usual: float) -> pd.Series:
-    """The rate with the highest mean over seeds, by variant; `usual` where its mean is closer to that than TIE.
+def base_rate(values: pd.Series, usual: float) -> float:
+    """The rate at which Inception has the highest mean over seeds; `usual` if that comes within TIE of it.
 
-    values: of `searched`, by rate alone.
+    values: of `searched`, by rate.
     """
-    means = values.groupby(["variant", RATE]).mean().unstack(RATE)
-    best = means.idxmax(axis=1)
-    tied = means.max(axis=1) - means.get(usual, float("-inf")) < TIE
-    return best.mask(tied, usual)
+    means = values[imagenet.BASELINE].groupby(RATE).mean()
+    tied = usual in means and means.max() - means[usual] <= TIE + 1e-9
+    return usual if tied else float(means.idxmax())
 
 
 def search_table(frame: pd.DataFrame, scales: bool = False) -> pd.DataFrame:
-    """A row per net (and scale of its initial weights), a column per rate, in words. Bold: the row's highest mean.
+    """A row per net, a column per rate, in words: the mean over seeds with its t interval, or of two seeds with both.
 
-    The mean over seeds with its t interval; of two seeds the mean and both. Rates are those of `optim.lr`, before a
-    variant's own multiple.
+    Rates are those of Inception: a variant with a multiple of it trains at that multiple. With `scales` rows are of
+    scales of the initial weights. Bold: each net's highest mean, unless all are equal.
     """
     others = [SCALE] if scales else []
-    values, rows = searched(frame, [*others, RATE]), []
-    for (variant, *scale), mine in values.groupby(["variant", *others]):
-        words, means = {"net": imagenet.NETS[variant]}, mine.groupby(RATE).mean()
-        if scales:
-            words["initial weights"] = f"{scale[0]:g} × N(0, 1 / fan_in)"
-        for rate, seeds in mine.groupby(RATE):
-            value, low, high, n = statistics.estimate(seeds)
-            said = format_interval("accuracy", value, *((low, high) if n > 2 else ()))
-            said += f" ({', '.join(f'{100 * seed:.1f}' for seed in seeds)})" if n == 2 else ""
-            words[f"rate {rate:g}"] = f"**{said}**" if rate == means.idxmax() else said
-        rows.append((list(imagenet.NETS).index(variant), words))
-    ordered = [words for _, words in sorted(rows, key=lambda row: row[0])]
-    return pd.DataFrame(ordered).fillna("–")
+    values = searched(frame, [*others, RATE])
+    means = values.groupby(["variant", *others, RATE]).mean()
+    rates = sorted(means.index.unique(RATE))
+    rows = []
+    for variant in imagenet.nets(frame):
+        best = (
+            means[variant].max() if not np.isclose(means[variant], means[variant].iloc[0]).all() else np.inf
+        )
+        for scale in means[variant].index.unique(SCALE) if scales else [None]:
+            row = {"net": imagenet.NETS[variant]}
+            if scale is not None:
+                row["initial weights"] = f"{scale:g} × N(0, 1 / fan_in)"
+            for rate in rates:
+                place = (variant, rate) if scale is None else (variant, scale, rate)
+                said = _in_words(values[place]) if place in means.index else "–"
+                bold = place in means.index and np.isclose(means[place], best)
+                row[f"rate {rate:g}" if scales else f"base rate {rate:g}"] = f"**{said}**" if bold else said
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _in_words(seeds: pd.Series) -> str:
+    value, low, high, n = statistics.estimate(seeds)
+    if n > 2:
+        return format_interval("accuracy", value, low, high)
+    each = f" ({', '.join(f'{100 * seed:.1f}' for seed in seeds)})" if n == 2 else ""
+    return format_interval("accuracy", value) + each

@@ -13,41 +13,47 @@ from bnrepro.analysis.figures import style
 from bnrepro.analysis.figures.imagenet import LOOKS, counted, described
 from bnrepro.analysis.figures.style import GREY
 
-SCALES = {1: (style.AMBER, "o"), 2: (style.PINK, "s"), 4: (style.GREEN, "D")}
+OF_SCALES = [(style.AMBER, "o"), (style.PINK, "s"), (style.GREEN, "D"), (style.BLUE, "^"), (GREY, "v")]
 
 
 def search(frame: pd.DataFrame, scales: bool = False) -> Figure:
-    """A line per net, or per scale of the initial weights, over the rates: means of seeds, and every seed as a dot."""
-    by = effects.SCALE if scales else "variant"
+    """A line per net, or per scale of the initial weights, over the rates: means of seeds, and every seed as a tick."""
+    by, nets = (effects.SCALE if scales else "variant"), imagenet.nets(frame)
     values = 100 * effects.searched(frame, [*([effects.SCALE] if scales else []), effects.RATE])
     with mpl.rc_context(style.STYLE):
         fig = Figure(figsize=(style.WIDTH, 3.7), layout="constrained")
         ax = fig.subplots()
-        for key in sorted(
-            set(values.index.get_level_values(by)), key=None if scales else list(imagenet.NETS).index
-        ):
+        for i, key in enumerate(sorted(values.index.unique(by)) if scales else nets):
             mine = values.xs(key, level=by)
-            color, marker = SCALES[int(key)] if scales else (LOOKS[key]["color"], LOOKS[key]["marker"])
-            line = "-" if scales else LOOKS[key]["linestyle"]
-            name = f"weights × {key:g}" if scales else imagenet.NETS[key]
+            look = {"color": OF_SCALES[i % 5][0], "marker": OF_SCALES[i % 5][1]} if scales else LOOKS[key]
+            name = f"initial weights × {key:g}" if scales else imagenet.NETS[key]
             means = mine.groupby(effects.RATE).mean()
-            ax.plot(means.index, means, color=color, marker=marker, ls=line, ms=6, label=name)
+            ax.plot(means.index, means, ms=6, mec="w", label=name, **look)
             at = mine.index.get_level_values(effects.RATE)
-            ax.plot(at, mine, ls="", marker=marker, color=color, mfc="none", ms=4)
+            ax.plot(at, mine, ls="", marker="_", ms=13, mew=1.4, color=look["color"], alpha=0.7)
         ax.axhline(100 * imagenet.chance(frame), color=GREY, lw=0.9, ls=(0, (1, 2)))
-        rates = sorted(set(values.index.get_level_values(effects.RATE)))
         ax.set(xscale="log", ylim=(0, None), ylabel=f"{style.split(frame)} accuracy, %")
-        ax.set_xlabel("rate" if scales else "base rate (BN-x5 trains at five times as much)")
-        ax.xaxis.set_major_locator(FixedLocator(rates))
+        ax.set_xlabel("rate" if scales else "base rate, that of Inception")
+        ax.xaxis.set_major_locator(FixedLocator(sorted(values.index.unique(effects.RATE))))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
         fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         style.caption(
             fig,
-            f"{described(frame)}. Mean accuracy of the evaluations in the last third of the steps: lines and filled"
-            f" marks of {counted(frame)}, hollow marks of each. BN: population statistics. Dotted: chance.",
+            f"{described(frame)}. Mean accuracy of the evaluations in the last third of the steps: marks of"
+            f" {counted(frame)}, ticks of each. Dotted: chance.{_of_bn(frame)}",
         )
         return fig
+
+
+def _of_bn(frame: pd.DataFrame) -> str:
+    words = ""
+    if frame["variant"].str.startswith("bn").any():
+        exact = imagenet.by_population(frame) is not frame
+        words = f" BN: {'population statistics' if exact else 'moving averages'}."
+    return words + (
+        " BN-x5 trains at five times the base rate." if (frame["variant"] == "bn_x5").any() else ""
+    )
 
 
 def published(
