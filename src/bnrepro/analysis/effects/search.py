@@ -26,15 +26,11 @@ def searched(frame: pd.DataFrame, settings: Sequence[str] = (RATE,)) -> pd.Serie
     lengths = sorted(frame["train.steps"].unique())
     if len(lengths) > 1:
         raise ValueError(f"train.steps is {', '.join(map(str, lengths))}: select one with frame.query(...)")
-    name, floor, found = tidy.accuracy_name(frame), imagenet.chance(frame), {}
     rows = imagenet.by_population(frame)
-    rows = rows[rows["name"] == name]
-    at = sorted(step for step in rows["step"].unique() if step > 2 * lengths[0] / 3)
-    for place, run in rows.groupby(["variant", *settings, "seed"]):
-        curve = tidy.curves(run, name).iloc[:, 0]
-        found[place] = curve.reindex(at).fillna(floor).mean()
-    index = pd.MultiIndex.from_tuples(found, names=["variant", *settings, "seed"])
-    return pd.Series(list(found.values()), index)
+    rows = rows[rows["name"] == tidy.accuracy_name(frame)]
+    curves = rows.pivot(index=["variant", *settings, "seed"], columns="step", values="value")
+    late = curves.loc[:, curves.columns > 2 * lengths[0] / 3]
+    return late.fillna(imagenet.chance(frame)).mean(axis=1)
 
 
 def base_rate(values: pd.Series, usual: float) -> float:
@@ -59,9 +55,7 @@ def search_table(frame: pd.DataFrame, scales: bool = False) -> pd.DataFrame:
     rates = sorted(means.index.unique(RATE))
     rows = []
     for variant in imagenet.nets(frame):
-        best = (
-            means[variant].max() if not np.isclose(means[variant], means[variant].iloc[0]).all() else np.inf
-        )
+        best, flat = means[variant].max(), np.allclose(means[variant], means[variant].iloc[0])
         for scale in means[variant].index.unique(SCALE) if scales else [None]:
             row = {"net": imagenet.NETS[variant]}
             if scale is not None:
@@ -69,7 +63,7 @@ def search_table(frame: pd.DataFrame, scales: bool = False) -> pd.DataFrame:
             for rate in rates:
                 place = (variant, rate) if scale is None else (variant, scale, rate)
                 said = _in_words(values[place]) if place in means.index else "–"
-                bold = place in means.index and np.isclose(means[place], best)
+                bold = place in means.index and not flat and np.isclose(means[place], best)
                 row[f"rate {rate:g}" if scales else f"base rate {rate:g}"] = f"**{said}**" if bold else said
             rows.append(row)
     return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from bnrepro.analysis.effects import imagenet
 from bnrepro.analysis.effects import search as effects
 from bnrepro.analysis.figures import style
-from bnrepro.analysis.figures.imagenet import LOOKS, counted, described
+from bnrepro.analysis.figures.imagenet import LOOKS, counted, described, normalized_by
 from bnrepro.analysis.figures.style import GREY
 
 OF_SCALES = [(style.AMBER, "o"), (style.PINK, "s"), (style.GREEN, "D"), (style.BLUE, "^"), (GREY, "v")]
@@ -47,13 +47,9 @@ def search(frame: pd.DataFrame, scales: bool = False) -> Figure:
 
 
 def _of_bn(frame: pd.DataFrame) -> str:
-    words = ""
-    if frame["variant"].str.startswith("bn").any():
-        exact = imagenet.by_population(frame) is not frame
-        words = f" BN: {'population statistics' if exact else 'moving averages'}."
-    return words + (
-        " BN-x5 trains at five times the base rate." if (frame["variant"] == "bn_x5").any() else ""
-    )
+    nets = set(frame["variant"])
+    words = f" BN: {normalized_by(frame)}." if any(net.startswith("bn") for net in nets) else ""
+    return words + (" BN-x5 trains at five times the base rate." if "bn_x5" in nets else "")
 
 
 def published(
