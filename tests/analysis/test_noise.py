@@ -99,6 +99,28 @@ def test_a_batch_size_at_which_a_run_diverged_is_left_out_for_every_variant(fram
     assert "batch size 8 left out" in verdict.note
 
 
+def test_a_batch_size_at_which_one_variants_nets_have_not_fitted_is_left_out_for_all(frame):
+    kept, short = noise.fitted(frame)
+    assert short == []
+    pd.testing.assert_frame_equal(kept, frame)
+    of = (frame["name"] == "train/accuracy_eval") & (frame["step"] > 0) & (frame["variant"] == "bn")
+    worse = frame.assign(value=frame["value"].where(~of | (frame["data.batch_size"] != 8), 0.98))
+    kept, short = noise.fitted(worse)
+    assert short == [8]
+    assert set(kept["data.batch_size"]) == set(synthetic_study.BATCHES) - {8}
+    with pytest.raises(tidy.MissingData, match="at no batch size does every variant fit 99%"):
+        noise.fitted(frame.assign(value=frame["value"].where(frame["name"] != "train/accuracy_eval", 0.98)))
+
+
+def test_a_net_that_diverged_says_nothing_of_how_well_the_others_fit(frame):
+    lost = (frame["variant"] == "bn") & (frame["data.batch_size"] == 8) & (frame["seed"] == 3)
+    died = frame[lost].iloc[:1].assign(name="diverged_at", value=5.0, step=5)
+    low = frame["value"].where(~lost | (frame["name"] != "train/accuracy_eval"), 0.1)
+    kept, short = noise.fitted(pd.concat([frame.assign(value=low), died]))
+    assert short == []
+    assert noise.gap_slopes(kept)[1] == [8]
+
+
 def test_less_noise_and_less_regularization_with_bn_alone_is_the_claim(frame):
     verdict = RULES["C17"].judge({"batch_noise": frame})
     assert verdict.verdict == "reproduced"

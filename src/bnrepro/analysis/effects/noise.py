@@ -29,6 +29,7 @@ ARMS = {
     "bn_ghost": "Ghost BN of 16",
 }
 WHEN = {"loss": "equal training loss", "examples": "equal examples"}
+FITTED = 0.99  # accuracy on the training images at which a net has fitted them
 
 
 def noise(frame: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -107,6 +108,21 @@ def gaps(frame: pd.DataFrame, kind: str = "accuracy", when: str = "loss") -> pd.
         found[net] = mine[before] + share * (mine[first] - mine[before])
     index = pd.MultiIndex.from_tuples([*found, *lost], names=run)
     return pd.Series([*found.values(), *[np.nan] * len(lost)], index).unstack("data.batch_size")
+
+
+def fitted(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
+    """(the runs at batch sizes at which the nets fit their training images, the other batch sizes).
+
+    They fit where every variant's accuracy on its training images at the last step, evaluation mode, mean over
+    seeds, is at least `FITTED`: at equal training loss the net that fits least decides where all are compared.
+    A run that diverged does not count here; `gap_slopes` leaves its batch size out.
+    """
+    right = last(frame, "train/accuracy_eval", ["data.batch_size"], failed=None)
+    mean = right.groupby(level=["data.batch_size", "variant"]).mean()
+    short = mean.index[mean < FITTED].unique("data.batch_size")
+    if (rest := frame[~frame["data.batch_size"].isin(short)]).empty:
+        raise MissingData(f"at no batch size does every variant fit {FITTED:.0%} of its training images")
+    return rest, sorted(int(m) for m in short)
 
 
 def gap_slopes(
