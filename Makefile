@@ -26,7 +26,7 @@ help:  ## this list
 figure1: $(ENV)  ## train baseline and BN on the embedded digits, draw Figure 1 (a minute; ARGS="train.steps=10000")
 	@$(PY) scripts/figure1.py $(ARGS)
 
-study: $(ENV)  ## retrain and collect all that the study rests on (26 hours on 2 cores; resumes)
+study: $(ENV)  ## retrain and collect all that the study rests on (28 hours on 2 cores; resumes)
 	@$(PY) scripts/study.py $(ARGS)
 
 figures: $(ENV)  ## figures, tables and notebooks from results/, without training (a minute)

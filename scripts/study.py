@@ -47,7 +47,7 @@ STUDY = {  # in the order in which one experiment takes its rates from another
     "fig4_ensemble": Part(["fig4_ensemble"], 130),
     "ablation_imagenet": Part(["ablation_imagenet"], 220),
     "rates_limited": Part(["rates_limited"], 90),
-    "fig2_limited": Part(["fig2_limited"], 110),
+    "fig2_limited": Part(["fig2_limited"], 220),
     "sigmoid_inits": Part(["sigmoid_inits"], 90),
 }
 
