@@ -89,6 +89,6 @@ def test_a_table_s_origin_is_a_line(tmp_path):
     text = report.origin(ROOT / "results", "fig1_mnist", "sensitivity_mnist")
     assert (
         len(text.splitlines()) == 2
-        and "seeds 40 to 69; python scripts/train.py -m experiment=fig1_mnist" in text
+        and "seeds 70 to 99; python scripts/train.py -m experiment=fig1_mnist" in text
     )
     assert report.spans([25, 0, 2, 1, 24, 10]) == "0 to 2, 10, 24 to 25"

@@ -121,6 +121,38 @@ def test_a_net_that_diverged_says_nothing_of_how_well_the_others_fit(frame):
     assert noise.gap_slopes(kept)[1] == [8]
 
 
+def test_nets_that_have_not_fitted_neither_count_nor_decide_where_the_others_are_compared(frame):
+    worse = (frame["variant"] == "bn") & (frame["data.batch_size"] == 8) & (frame["step"] > 0)
+    changed = {"train/accuracy_eval": 0.97, "train/loss_eval": 0.5}
+    poor = frame.assign(value=frame["value"].where(~worse, frame["name"].map(changed).fillna(frame["value"])))
+    verdict = RULES["C17"].judge({"batch_noise": poor})
+    assert "(batch size 8 left out: not fitted)" in verdict.note
+    without = RULES["C17"].judge({"batch_noise": frame[frame["data.batch_size"] != 8]})
+    assert (verdict.verdict, verdict.effect) == (without.verdict, without.effect)
+    fig = figures.batch_noise(poor)
+    assert "without mini-batches of 8, at which nets have not fitted their images" in fig.get_supxlabel()
+    gaps = next(line for line in fig.axes[3].lines if line.get_label() == "with BN")
+    assert list(gaps.get_xdata()) == [m for m in synthetic_study.BATCHES if m != 8]
+    _, _, (_, table) = figures.published(poor)
+    assert 8 not in set(table["batch size"])
+
+
+def test_where_no_net_fits_the_noise_is_drawn_and_no_gap(frame):
+    poor = frame.assign(value=frame["value"].where(frame["name"] != "train/accuracy_eval", 0.98))
+    fig = figures.batch_noise(poor)
+    assert "at no batch size does every variant fit 99%" in fig.get_supxlabel()
+    assert fig.axes[0].lines
+    assert not fig.axes[3].lines
+
+
+def test_nets_have_fitted_if_their_mean_over_seeds_is_at_the_bound(frame):
+    mine = (frame["variant"] == "bn") & (frame["data.batch_size"] == 8) & (frame["step"] > 0)
+    right = mine & (frame["name"] == "train/accuracy_eval")
+    for low, short in ((0.95, []), (0.9, [8])):  # of five seeds the others are at 1: means of 0.99 and 0.98
+        values = frame["value"].where(~right, np.where(frame["seed"] == 0, low, 1.0))
+        assert noise.fitted(frame.assign(value=values))[1] == short
+
+
 def test_less_noise_and_less_regularization_with_bn_alone_is_the_claim(frame):
     verdict = RULES["C17"].judge({"batch_noise": frame})
     assert verdict.verdict == "reproduced"

@@ -83,21 +83,17 @@ def test_the_best_of_a_net_is_bold_over_all_its_scales_and_nothing_is_where_all_
     assert not flat.apply(lambda column: column.str.contains("*", regex=False)).to_numpy().any()
 
 
-def test_a_search_over_scales_has_a_row_and_a_line_for_each():
+def test_a_search_over_scales_has_a_row_for_each():
     frame = pd.concat([searched(scale=scale) for scale in (1.0, 4.0)], ignore_index=True)
     frame = frame[frame["variant"] == "inception"]
     table = effects.search_table(frame, scales=True)
     assert list(table["initial weights"]) == ["1 × N(0, 1 / fan_in)", "4 × N(0, 1 / fan_in)"]
-    (_, figure), (_, same) = figures.published(frame, "sigmoid_inits", scales=True)
+    ((_, same),) = figures.published_scales(frame)
     assert same.equals(table)
-    assert [text.get_text() for text in figure.legends[0].texts] == [
-        "initial weights × 1",
-        "initial weights × 4",
-    ]
 
 
 def test_the_figure_of_a_search_shows_every_net_and_every_seed():
-    (_, figure), _ = figures.published(searched(), "rates_limited")
+    (_, figure), _ = figures.published(searched())
     (axes,) = figure.axes
     lines, chance = axes.lines[:-1], axes.lines[-1]
     assert [text.get_text() for text in figure.legends[0].texts] == ["Inception", "BN-x5"]

@@ -67,8 +67,8 @@ ALONE: dict[str, Callable[[pd.DataFrame], Made]] = {
     "c7_inception": imagenet.published_multiples,
     "rates_fig2": imagenet.published_rates,
     "ablation_imagenet": ablation.published,
-    "rates_limited": partial(search.published, stem="rates_limited"),
-    "sigmoid_inits": partial(search.published, stem="sigmoid_inits", scales=True),
+    "rates_limited": search.published,
+    "sigmoid_inits": search.published_scales,
 }
 BESIDE_THE_PAPER: dict[str, Callable[..., Made]] = {  # these also take the published numbers
     "fig2_imagenet": inception,

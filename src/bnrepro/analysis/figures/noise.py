@@ -27,7 +27,7 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
         variance(a, frame, "mu")
         variance(b, frame, "var")
         variance(c, frame, "logit")
-        gap(d, frame)
+        fits = gap_where_fitted(d, frame)
         a.set(title="(a) batch mean of a unit", ylabel="variance / σ²")
         b.set(title="(b) batch variance of a unit", ylabel="variance / σ⁴")
         c.set(title="(c) logits of a fixed example", ylabel="variance")
@@ -36,9 +36,6 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
             ax.set_xlabel("examples normalized together, M")
             ax.legend(loc="lower left")
         d.set_xlabel("batch size in training")
-        low, high = d.get_ylim()
-        d.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
-        d.legend(loc="lower center", ncols=2, fontsize=8)
         n = frame["seed"].nunique()
         images = frame["data.examples"].iloc[0]
         caption(
@@ -49,7 +46,7 @@ def batch_noise(frame: pd.DataFrame) -> Figure:
             " the last hidden layer.",
             "Thick: at every M another net, the one trained at that batch size; thin: one net each, trained at one"
             " batch size, mean of seeds. (d) Evaluation mode, where the training loss first falls to the lowest that"
-            " every net reaches.",
+            f" every net reaches{fits}.",
         )
         return fig
 
@@ -74,7 +71,10 @@ def variance(ax: Axes, frame: pd.DataFrame, what: str) -> None:
 
 
 def gap(ax: Axes, frame: pd.DataFrame) -> None:
-    """The gap at equal training loss against batch size, in points; not drawn where a run of the variant diverged."""
+    """The gap at equal training loss against batch size, in points; not drawn where a run of the variant diverged.
+
+    frame: of nets that fit their images (`noise.fitted`); else the one that fits least decides where all are compared.
+    """
     table = 100 * noise.gaps(frame)
     for arm, look in VARIANTS.items():
         if arm in table.index.get_level_values("variant"):
@@ -86,10 +86,25 @@ def gap(ax: Axes, frame: pd.DataFrame) -> None:
     batch_axis(ax, table.columns)
 
 
+def gap_where_fitted(ax: Axes, frame: pd.DataFrame) -> str:
+    """`gap` at the batch sizes at which nets fit their images; returns which were left out, for the caption."""
+    try:
+        fitted, short = noise.fitted(frame)
+    except tidy.MissingData as missing:  # the noise needs no fitted nets: its panels stay
+        ax.text(0.5, 0.5, "no net fits its images", transform=ax.transAxes, ha="center")
+        return f"; {missing}"
+    gap(ax, fitted)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.35 * (high - low), high)  # room for the legend
+    ax.legend(loc="lower center", ncols=2, fontsize=8)
+    sizes = ", ".join(map(str, short))
+    return f"; without mini-batches of {sizes}, at which nets have not fitted their images" if short else ""
+
+
 def published(frame: pd.DataFrame) -> Iterator[tuple[str, Figure | pd.DataFrame]]:
     yield "batch_noise", batch_noise(frame)
     yield "batch_noise", noise.noise_table(frame)
-    yield "batch_noise_gap", noise.gap_table(frame)
+    yield "batch_noise_gap", noise.gap_table(noise.fitted(frame)[0])
 
 
 def _own(table: pd.DataFrame) -> pd.DataFrame:
