@@ -88,7 +88,8 @@ def test_a_search_over_scales_has_a_row_for_each():
     frame = frame[frame["variant"] == "inception"]
     table = effects.search_table(frame, scales=True)
     assert list(table["initial weights"]) == ["1 × N(0, 1 / fan_in)", "4 × N(0, 1 / fan_in)"]
-    ((_, same),) = figures.published_scales(frame)
+    ((stem, same),) = figures.published_scales(frame)
+    assert stem == "sigmoid_inits"
     assert same.equals(table)
 
 

@@ -25,8 +25,7 @@ def c17(frames: Frames) -> list[Case]:
     noise away. The control that adds the noise and leaves the batch: at 128 Ghost BN, with statistics over
     16 examples, has a gap that is more than 0.2 points smaller than BN's. Batch sizes at which a run diverged,
     or at which the nets of some variant have fitted less than 99% of their training images at the end (mean over
-    seeds), are left out.
-    What the changes are after equally many examples stands beside them.
+    seeds), are left out. What the changes are after equally many examples stands beside them.
     """
     frame, short = noise.fitted(need(frames, "batch_noise"))
     (trend, left_out), (at_end, _) = (noise.gap_slopes(frame, when=when) for when in ("loss", "examples"))
